@@ -16,7 +16,11 @@ BACKEND_TYPES = ("auto", "llamacpp", "vllm", "ollama", "lmstudio", "sglang", "tg
 # Where a model is loaded by the first request that names it: never woken up by a probe of ours.
 LOADS_ON_DEMAND = frozenset({"ollama", "lmstudio", "llamaswap", "localai"})
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -60,7 +64,9 @@ class Model:
     id: str  # the backend's own name for it
     size: float | None = None  # billions of parameters, where the engine tells
     context: int | None = None  # tokens of context, where the engine tells
-    facts: Mapping[str, Any] = field(default=_NOTHING, compare=False)  # the backend's own object from its model list
+    facts: Mapping[str, Any] = field(
+        default_factory=_nothing, compare=False
+    )  # the backend's own object from its model list
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +83,15 @@ class Backend:
     type: str = "auto"  # one of BACKEND_TYPES; "auto" finds out by asking
     api_key: str | None = field(default=None, repr=False)
     models: tuple[str, ...] = ()  # routable without a probe; what the backend reports is added
-    aliases: Mapping[str, str] = field(default=_NOTHING)  # a client's name -> the backend's own
+    aliases: Mapping[str, str] = field(default_factory=_nothing, hash=False)  # a client's name -> the backend's own
     host: str | None = None  # the machine it shares with others; default: the hostname in its URL
     weight: float = 1.0  # its host's capacity relative to other hosts
     priority: int = 0  # lower tiers are used first; a higher one only when those are not available
     max_in_flight: int | None = None  # more than this waits in the queue
     timeouts: Timeouts = DEFAULT_TIMEOUTS
-    model_timeouts: Mapping[str, Timeouts] = field(default=_NOTHING)  # by the backend's own name for the model
+    model_timeouts: Mapping[str, Timeouts] = field(
+        default_factory=_nothing, hash=False
+    )  # by the backend's own name for the model
     cancel: Literal["cancel", "drain"] = "cancel"  # when the client leaves: close, or read the answer to its end
     base_path: str | None = None  # what stands before `/chat/completions`; default: `/v1` under the URL's path
     ca_file: str | None = None  # PEM bundle that signs an https backend's certificate
