@@ -1,0 +1,250 @@
+"""Everything that a decision needs, with one owner: the members, the catalog, the loads, who waits and who rests.
+
+Synchronous throughout, so that no await can stand between a decision and the books that justify it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from solar.core.affinity import order
+from solar.core.attempts import RetryBudget
+from solar.core.backend import Backend, Model
+from solar.core.breaker import Breaker
+from solar.core.catalog import Catalog, PrefixFallback, Route
+from solar.core.health import Health
+from solar.core.load import HostLoad
+from solar.core.member import Member
+from solar.core.queue import WaitingRoom
+from solar.core.rest import Rests
+from solar.core.select import Candidate, Policy, rank
+from solar.core.sources import Sources
+from solar.core.stall import StallWatch
+
+
+class Waiter(Protocol):
+    """Who waits for a full model: asked again whenever something changed."""
+
+    def place_freed(self) -> bool:
+        """Try again; True when it left the queue, by taking the place or by giving up."""
+        ...
+
+
+class Pick(NamedTuple):
+    """A decision to send."""
+
+    candidate: Candidate
+    session_broken: bool  # the session's own backend could not be used
+
+
+class Refusal(NamedTuple):
+    """Nobody can take it now. `why` is full (wait in the queue), loading, or none."""
+
+    why: str
+    retry_after: float  # seconds
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RosterOptions:
+    """How to decide; each has the default that `Router` has."""
+
+    prefix_fallback: PrefixFallback = "off"
+    policy: Policy = rank
+    health_check_interval: float = 30.0  # seconds between two probes of what is healthy
+    queue_limit: int = 1000  # waiting requests per model
+    queue_seconds: float = 60.0  # that one of them waits at most
+    default_backend: str | None = None
+
+
+class Roster:
+    """The living state of all backends, and the decisions on it."""
+
+    __slots__ = ("_hosts", "_policy", "_turn", "budget", "catalog", "members", "options", "rests", "room", "sources")
+
+    def __init__(self, options: RosterOptions) -> None:
+        self.options = options
+        self._policy = options.policy
+        self.sources = Sources()
+        self.members: dict[str, Member] = {}
+        self.catalog = Catalog({})
+        self.rests = Rests()
+        self.budget = RetryBudget()
+        self.room: WaitingRoom[Waiter] = WaitingRoom(limit=options.queue_limit, longest=options.queue_seconds)
+        self._hosts: dict[str, HostLoad] = {}
+        self._turn = 0
+
+    def __repr__(self) -> str:
+        return f"<Roster {len(self.members)} backends, {len(self.room)} waiting>"
+
+    # --- who is there
+
+    def sync(self) -> list[Member]:
+        """Make the members what the sources now say; returns those that left, draining."""
+        wanted = self.sources.effective()
+        gone: list[Member] = []
+        for backend_id, member in list(self.members.items()):
+            backend = wanted.get(backend_id)
+            if backend is None or backend.address != member.backend.address:
+                member.draining = True
+                gone.append(self.members.pop(backend_id))
+        for backend_id, backend in wanted.items():
+            known = self.members.get(backend_id)
+            if known is None:
+                self.members[backend_id] = self._join(backend)
+            elif known.backend != backend or known.backend.upstream is not backend.upstream:
+                self._revise(known, backend)
+        self._weigh_hosts()
+        self.rebuild()
+        return gone
+
+    def _join(self, backend: Backend) -> Member:
+        return Member(
+            backend,
+            self._host(backend),
+            health=Health(interval=self.options.health_check_interval, listed=bool(backend.models)),
+            breaker=Breaker(),
+            stall=StallWatch(),
+        )
+
+    def _revise(self, member: Member, backend: Backend) -> None:
+        """New facts for a backend at the same address: what was learned about it stays."""
+        listed = {*backend.models}
+        kept = tuple(m for m in member.models if m.facts or m.id in listed)
+        member.models = (*kept, *(Model(name) for name in backend.models if name not in {m.id for m in kept}))
+        if backend.type != member.backend.type:
+            member.type = backend.type
+        member.backend = backend
+        member.health.listed = bool(backend.models)
+        if backend.host_id != member.load.host.id and not member.load.in_flight:
+            member.load.host = self._host(backend)
+
+    def _host(self, backend: Backend) -> HostLoad:
+        return self._hosts.setdefault(backend.host_id, HostLoad(backend.host_id))
+
+    def _weigh_hosts(self) -> None:
+        weights: dict[str, float] = {}
+        for member in self.members.values():
+            host = member.backend.host_id
+            weights[host] = max(weights.get(host, 0.0), member.backend.weight)
+        for host_id, host in list(self._hosts.items()):
+            if host_id in weights:
+                host.weight = weights[host_id]
+            elif not host.in_flight:
+                del self._hosts[host_id]
+
+    def reported(self, member: Member, models: Iterable[Model]) -> bool:
+        """`member` says which models it has; True when that changed the catalog."""
+        models = tuple(models)
+        names = {model.id for model in models}
+        models += tuple(Model(name) for name in member.backend.models if name not in names)
+        if models == member.models and all(
+            dict(a.facts) == dict(b.facts) for a, b in zip(models, member.models, strict=True)
+        ):
+            return False
+        member.models = models
+        self.rebuild()
+        return True
+
+    def rebuild(self) -> None:
+        """Swap the catalog for one of the members as they are."""
+        self.catalog = Catalog.build(self.members.values())
+
+    # --- decisions
+
+    def resolve(self, model: str | None) -> Route | None:
+        """Who serves `model`; the default backend takes what nobody has. None: nobody."""
+        route = self.catalog.resolve(model, self.options.prefix_fallback) if model else None
+        if route is None and self.options.default_backend is not None:
+            member = self.members.get(self.options.default_backend)
+            if member is not None:
+                name = model or ""
+                return Route(name, (Candidate(member, name, 1.0),))
+        return route
+
+    def select(self, route: Route, tried: set[str], session: str | None, now: float) -> Pick | Refusal:
+        """Choose among the candidates that were not tried yet."""
+        places: dict[str, int] | None = None
+        preferred: str | None = None
+        if session is not None:
+            places, preferred = self._session_order(route, session)
+        best: Candidate | None = None
+        best_value = None
+        rests = self.rests
+        refused: dict[str, list[Candidate]] = {}
+        for candidate in route.candidates:
+            backend = candidate.member.backend
+            if backend.id in tried:
+                continue
+            why = candidate.member.why_not(now)
+            if why is None and rests.until(backend.id, candidate.model, now):
+                why = "resting"
+            if why is not None:
+                refused.setdefault(why, []).append(candidate)
+                continue
+            value = self._policy(candidate, places[backend.id] if places is not None else 0)
+            if best is None or value < best_value:
+                best, best_value = candidate, value
+        if best is None:
+            best = self._least_bad(refused, now)
+            if best is None:
+                return self._refusal(refused)
+        return Pick(best, preferred is not None and best.member.backend.id != preferred)
+
+    def _session_order(self, route: Route, session: str) -> tuple[dict[str, int], str]:
+        by_id = {c.member.backend.id: c.member.backend.priority for c in route.candidates}
+        ordered = order(session, by_id)
+        return {backend_id: place for place, backend_id in enumerate(ordered)}, min(ordered, key=by_id.__getitem__)
+
+    def _least_bad(self, refused: dict[str, list[Candidate]], now: float) -> Candidate | None:
+        """Where all rest or are ejected, the first to return is asked; whoever is merely full is waited for."""
+        if "full" in refused:
+            return None
+        soonest: list[tuple[float, int, Candidate]] = []
+        for candidate in refused.get("resting", ()):
+            until = self.rests.until(candidate.member.backend.id, candidate.model, now)
+            soonest.append((until, candidate.member.turn, candidate))
+        for candidate in refused.get("ejected", ()):
+            soonest.append((candidate.member.breaker.returns_at, candidate.member.turn, candidate))
+        return min(soonest, key=lambda item: item[:2])[2] if soonest else None
+
+    @staticmethod
+    def _refusal(refused: dict[str, list[Candidate]]) -> Refusal:
+        detail = ", ".join(
+            f"{candidate.member.backend.id} is {why}" for why, candidates in refused.items() for candidate in candidates
+        )
+        if "full" in refused:
+            return Refusal("full", 1.0, detail)
+        if "loading" in refused:
+            return Refusal("loading", 2.0, detail)
+        return Refusal("none", 1.0, detail)
+
+    def may_go_elsewhere(self, route: Route, tried: set[str], now: float) -> bool:
+        """Whether another candidate could take the request right now."""
+        return isinstance(self.select(route, tried, None, now), Pick)
+
+    def picked(self, candidate: Candidate) -> None:
+        """`candidate` took a request: among equals it now goes last."""
+        self._turn += 1
+        candidate.member.turn = self._turn
+
+    # --- who waits
+
+    def freed(self, member: Member) -> None:
+        """A place on `member` came free, or it became available: ask those who wait for its models, oldest first."""
+        if len(self.room):
+            self._ask(self.catalog.names_on(member.backend.id))
+
+    def changed(self) -> None:
+        """Anything may have changed: ask the head of every queue."""
+        if len(self.room):
+            self._ask([route.name for route in self.catalog.routes()])
+
+    def _ask(self, names: Iterable[str]) -> None:
+        names = list(names)
+        while names:
+            heads = self.room.earliest(names)
+            if not any(waiter.place_freed() for waiter in heads):
+                return

@@ -1,0 +1,62 @@
+"""One engine found twice is one backend: who claims which address, and whose word counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from solar.core.backend import Backend
+
+PRECEDENCE = ("static", "api", "fleet", "docker", "local")  # other sources come after these
+
+
+class Sources:
+    """What each source has named. A source that falls silent leaves the claims of the others standing."""
+
+    __slots__ = ("_claims",)
+
+    def __init__(self) -> None:
+        self._claims: dict[tuple[str, str], Backend] = {}
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def claim(self, backend: Backend) -> None:
+        """`backend.source` names this backend, anew or again."""
+        self._claims[backend.source, backend.id] = backend
+
+    def drop(self, source: str, backend_id: str) -> bool:
+        """`source` takes its claim back; False when it had none."""
+        return self._claims.pop((source, backend_id), None) is not None
+
+    def replace(self, source: str, backends: Iterable[Backend]) -> None:
+        """`backends` are now all that `source` names."""
+        kept = {key: claim for key, claim in self._claims.items() if key[0] != source}
+        kept.update({(source, backend.id): backend for backend in backends})
+        self._claims = kept
+
+    def claimants(self, backend_id: str) -> tuple[str, ...]:
+        """The sources that name `backend_id`."""
+        return tuple(source for source, named in self._claims if named == backend_id)
+
+    def effective(self) -> dict[str, Backend]:
+        """The backends to route to, by id: at each address the word of the source that comes first."""
+        speaks: dict[object, int] = {}
+        for backend in self._claims.values():
+            place = _place(backend)
+            speaks[backend.address] = min(place, speaks.get(backend.address, place))
+        chosen: dict[str, Backend] = {}
+        for backend in sorted(self._claims.values(), key=_place):
+            if _place(backend) != speaks[backend.address]:
+                continue
+            if backend.id in chosen:  # two sources use one id for two addresses
+                backend = replace(backend, id=f"{backend.id}@{backend.source}")
+            chosen[backend.id] = backend
+        return chosen
+
+
+def _place(backend: Backend) -> int:
+    try:
+        return PRECEDENCE.index(backend.source)
+    except ValueError:
+        return len(PRECEDENCE)

@@ -1,0 +1,460 @@
+"""Pooled HTTP/1.1 to backends: one connection a request at a time, kept for the next one when its end was clean.
+
+Heads are checked by llhttp in its strict mode. Bodies with a length, or read until close, never see a parser.
+Connections are not limited in number: a limit here would be a queue that nobody sees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+from typing import Any, NamedTuple
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from solar.core.attempts import Outcome, after_replacement, died_unused
+from solar.core.backend import Backend, Origin
+from solar.edge.tasks import Tasks
+from solar.edge.transport import Failure, Headers, Sink, UpstreamRequest
+
+MAX_HEAD = 64 * 1024  # bytes of an answer's status line and headers
+MAX_INFORMATIONAL = 16  # 1xx answers before the real one
+MAX_IDLE = 256  # kept connections per backend; those beyond are closed, none is refused
+JOIN_BELOW = 16 * 1024  # bytes of body that are copied behind the head rather than sent as a second buffer
+ACK_OVERDUE_MS = 2000
+
+_HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE = range(4)
+
+
+class PoolKey(NamedTuple):
+    """Connections are shared by what they are: where they lead, and what was verified on the way."""
+
+    origin: Origin
+    ca_file: str | None
+    verify: bool
+
+
+class HttpUpstream:
+    """The transport that `Router` uses by default."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+        self._idle: dict[PoolKey, list[Connection]] = {}
+        self._contexts: dict[tuple[str | None, bool], ssl.SSLContext] = {}
+        self._open: set[Connection] = set()
+        self.opened = 0  # connections ever opened
+
+    def __repr__(self) -> str:
+        idle = sum(len(kept) for kept in self._idle.values())
+        return f"<HttpUpstream {len(self._open)} connections ({idle} idle)>"
+
+    def send(self, request: UpstreamRequest, sink: Sink, *, fresh: bool = False) -> HttpCall:
+        """Start one request, on a kept connection where there is one; `fresh` insists on a new one."""
+        call = HttpCall(self, request, sink)
+        kept = None if fresh else self._take(key_of(request.backend))
+        if kept is None:
+            call.connect()
+        else:
+            call.begin(kept, reused=True)
+        return call
+
+    def _take(self, key: PoolKey) -> Connection | None:
+        kept = self._idle.get(key)
+        while kept:
+            connection = kept.pop()
+            if not connection.transport.is_closing():
+                return connection
+        return None
+
+    def keep(self, connection: Connection) -> None:
+        """Take a connection back whose answer ended cleanly."""
+        kept = self._idle.setdefault(connection.key, [])
+        if len(kept) < MAX_IDLE:
+            kept.append(connection)
+        else:
+            connection.transport.close()
+
+    def opened_one(self, connection: Connection) -> None:
+        """Count a connection that now stands."""
+        self._open.add(connection)
+        self.opened += 1
+
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection that is gone."""
+        self._open.discard(connection)
+        kept = self._idle.get(connection.key)
+        if kept and connection in kept:
+            kept.remove(connection)
+
+    def forget(self, backend: Backend) -> None:
+        """Close the kept connections of a backend that was removed."""
+        for connection in self._idle.pop(key_of(backend), []):
+            connection.transport.close()
+
+    def context(self, key: PoolKey) -> ssl.SSLContext | None:
+        """The TLS settings for `key`; made once, as reading the CA bundle takes milliseconds."""
+        if key.origin.scheme != "https":
+            return None
+        context = self._contexts.get((key.ca_file, key.verify))
+        if context is None:
+            context = ssl.create_default_context(cafile=key.ca_file)
+            if not key.verify:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            self._contexts[key.ca_file, key.verify] = context
+        return context
+
+    def spawn(self, call: HttpCall) -> asyncio.Task[Any]:
+        """Open a connection for `call` in the background."""
+        return self._tasks.spawn(call.open(), f"connect {call.request.backend.id}")
+
+    async def close(self) -> None:
+        """Close every connection, those in use too."""
+        for connection in list(self._open):
+            connection.transport.abort()
+        self._idle.clear()
+
+
+def key_of(backend: Backend) -> PoolKey:
+    """The pool that a backend's connections belong to."""
+    return PoolKey(backend.origin, backend.ca_file, backend.verify)
+
+
+class HttpCall:
+    """One request on its way: connecting, sent, or over. A kept connection that died unused is replaced in here."""
+
+    __slots__ = ("_connecting", "_pool", "connection", "paused", "replaced", "request", "reused", "sent_at", "sink")
+
+    def __init__(self, pool: HttpUpstream, request: UpstreamRequest, sink: Sink) -> None:
+        self._pool = pool
+        self.request = request
+        self.sink: Sink | None = sink
+        self.connection: Connection | None = None
+        self._connecting: asyncio.Task[Any] | None = None
+        self.reused = False
+        self.replaced = False
+        self.sent_at = 0.0
+        self.paused = False
+
+    def connect(self) -> None:
+        """Open a new connection for this request."""
+        self._connecting = self._pool.spawn(self)
+
+    async def open(self) -> None:
+        """Connect, then send; whatever prevents it is reported as an outcome."""
+        backend = self.request.backend
+        key = key_of(backend)
+        origin = backend.origin
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.request.connect_timeout):
+                context = self._pool.context(key)
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self._pool, key), origin.hostname, origin.port, ssl=context
+                )
+        except TimeoutError:
+            return self.fail(Outcome.CONNECT_TIMEOUT, f"no connection to {origin.authority} in time")
+        except (OSError, UnicodeError) as error:
+            return self.fail(Outcome.REFUSED, f"no connection to {origin.authority}: {error}")
+        self._connecting = None
+        if self.sink is None:
+            connection.transport.abort()
+            return None
+        return self.begin(connection, reused=False)
+
+    def begin(self, connection: Connection, *, reused: bool) -> None:
+        """Send the request on `connection`."""
+        self.connection = connection
+        self.reused = reused
+        self.sent_at = connection.loop.time()
+        if self.paused:
+            connection.transport.pause_reading()
+        connection.start(self)
+
+    def lost(self, outcome: Outcome, detail: str, *, answered: int) -> None:
+        """The connection broke after `answered` bytes of the answer."""
+        connection = self.connection
+        if connection is not None and self.sink is not None and outcome is Outcome.RESET:
+            waited = connection.loop.time() - self.sent_at
+            if died_unused(self.reused, answered, waited):
+                self.connection = None
+                self.replaced = True
+                self.connect()
+                return
+        self.fail(outcome, detail)
+
+    def fail(self, outcome: Outcome, detail: str) -> None:
+        """Report the end of this call, once."""
+        self.connection = None
+        self._connecting = None
+        sink, self.sink = self.sink, None
+        if sink is not None:
+            sink.failed(Failure(after_replacement(outcome, self.replaced), detail))
+
+    def done(self) -> None:
+        """The answer is complete."""
+        self.connection = None
+        sink, self.sink = self.sink, None
+        if sink is not None:
+            sink.end()
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        self.paused = True
+        if self.connection is not None:
+            self.connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        self.paused = False
+        if self.connection is not None:
+            self.connection.transport.resume_reading()
+
+    def abort(self) -> None:
+        """Give up: the connection is closed at once, so that the engine stops working for nobody."""
+        self.sink = None
+        if self._connecting is not None:
+            self._connecting.cancel()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.call = None
+            connection.transport.abort()
+
+    def unacknowledged(self) -> bool:
+        """Whether the peer's kernel has left our bytes unacknowledged for two seconds (Linux only, else False)."""
+        sock = self.connection.transport.get_extra_info("socket") if self.connection is not None else None
+        if sock is None or not hasattr(socket, "TCP_INFO"):
+            return False
+        try:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64)
+        except OSError:
+            return False
+        if len(info) < 60:
+            return False
+        (unacked,) = struct.unpack_from("=I", info, 24)
+        (last_ack_ms,) = struct.unpack_from("=I", info, 56)
+        return unacked > 0 and last_ack_ms > ACK_OVERDUE_MS
+
+
+class Connection(asyncio.Protocol):
+    """One TCP or TLS connection to a backend, and the answer that is being read from it."""
+
+    __slots__ = (
+        "_buffer", "_chunks", "_complete", "_eof", "_headers", "_headers_done", "_informational", "_left", "_mode",
+        "_parser", "_pool", "_received", "_second", "call", "key", "loop", "transport",
+    )  # fmt: skip
+
+    def __init__(self, pool: HttpUpstream, key: PoolKey) -> None:
+        self._pool = pool
+        self.key = key
+        self.loop = asyncio.get_running_loop()
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
+        self.call: HttpCall | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._buffer = b""
+        self._mode = _HEAD
+        self._received = 0
+        self._informational = 0
+        self._eof = False
+
+    # --- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # a TCP or TLS connection is always a full Transport
+        self._pool.opened_one(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.call is None:  # nobody asked: whatever this is, it must not become the head of somebody's answer
+            self.transport.abort()
+            return
+        self._received += len(data)
+        if self._mode == _HEAD:
+            data = self._read_head(data)
+            if not data or self.call is None:
+                return
+        if self._mode == _LENGTH:
+            self._read_length(data)
+        elif self._mode == _CHUNKED:
+            self._read_chunked(data)
+        elif (sink := self.call.sink) is not None:
+            sink.chunk(data)
+
+    def eof_received(self) -> None:
+        self._eof = True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._pool.lost(self)
+        call, self.call = self.call, None
+        if call is None:
+            return
+        if self._mode == _UNTIL_CLOSE and self._eof and error is None:
+            call.done()
+        elif self._received and self._mode == _HEAD:
+            call.lost(Outcome.UNREADABLE, "the connection closed inside the answer's head", answered=self._received)
+        else:
+            why = f"reset ({error})" if error is not None else "closed"
+            call.lost(Outcome.RESET, f"the connection was {why}", answered=self._received)
+
+    # --- one request, one answer
+
+    def start(self, call: HttpCall) -> None:
+        """Write the request of `call`, and read its answer."""
+        self._reset()
+        self.call = call
+        request = call.request
+        lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (request.method, request.target, self._authority())]
+        lines += [b"%b: %b\r\n" % header for header in request.headers]
+        if request.body or request.method != b"GET":
+            lines.append(b"content-length: %d\r\n\r\n" % len(request.body))
+        else:
+            lines.append(b"\r\n")
+        if len(request.body) <= JOIN_BELOW:
+            lines.append(request.body)
+            self.transport.write(b"".join(lines))
+        else:
+            self.transport.writelines((b"".join(lines), request.body))
+
+    def _authority(self) -> bytes:
+        return self.key.origin.authority.encode("idna") if not self.key.origin.hostname.isascii() else (
+            self.key.origin.authority.encode("ascii")
+        )
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Collect and read the head; returns the bytes behind it."""
+        data = self._buffer + data if self._buffer else data
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0 or end > MAX_HEAD:
+                self._buffer = data
+                if not (b"HTTP/1.".startswith(data[:7]) or data.startswith(b"HTTP/1.")) or b"\n\n" in data:
+                    self._unreadable("it did not answer in HTTP/1.1")
+                elif len(data) > MAX_HEAD:
+                    self._unreadable("the head of its answer is larger than 64 KiB")
+                return b""
+            status = self._parse(data[: end + 4])
+            data = data[end + 4 :]
+            if status is None:
+                return b""
+            if status >= 200:
+                self._buffer = b""
+                self._announce(status, has_rest=bool(data))
+                return data
+            self._informational += 1
+            if self._informational > MAX_INFORMATIONAL:
+                self._unreadable("it sent more than 16 informational answers")
+                return b""
+            self._buffer = b""
+            if not data:
+                return b""
+
+    def _parse(self, head: bytes) -> int | None:
+        self._headers: Headers = []
+        self._headers_done = self._complete = self._second = False
+        self._chunks: list[bytes] = []
+        self._parser = parser = HttpResponseParser(self)
+        try:
+            parser.feed_data(head)
+        except HttpParserUpgrade:
+            return self._unreadable("it switched protocols")
+        except HttpParserError as error:
+            return self._unreadable(f"the head of its answer is not valid HTTP ({error})")
+        status: int = parser.get_status_code()
+        if not self._headers_done or status == 101 or not 100 <= status <= 999:
+            return self._unreadable(f"it answered with status {status}")
+        return status
+
+    def _announce(self, status: int, *, has_rest: bool) -> None:
+        """Tell the sink, and decide how the end of the body will be known."""
+        length: int | None = None
+        chunked = False
+        for name, value in self._headers:
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"transfer-encoding":
+                if value.strip().lower() != b"chunked":
+                    self._unreadable(f"its transfer-encoding {value[:40]!r} cannot be relayed")
+                    return
+                chunked = True
+        if status in (204, 304):
+            length, chunked = 0, False
+        self._mode = _CHUNKED if chunked else _UNTIL_CLOSE if length is None else _LENGTH
+        self._left = length or 0
+        call = self.call
+        if call is None or call.sink is None:
+            return
+        call.sink.head(status, self._headers, length)
+        if self._mode == _LENGTH and self._left == 0 and self.call is call:
+            self._finish(clean=not has_rest)
+
+    def _read_length(self, data: bytes) -> None:
+        call = self.call
+        extra = len(data) - self._left
+        self._left -= len(data)
+        if call is not None and call.sink is not None:
+            call.sink.chunk(data if extra <= 0 else data[:-extra])
+        if extra >= 0 and self.call is call:
+            self._finish(clean=extra == 0)
+
+    def _read_chunked(self, data: bytes) -> None:
+        call = self.call
+        broken: str | None = None
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            broken = None if self._complete else f"its chunked encoding is broken ({error})"
+            self._second = True
+        chunks = self._chunks
+        if chunks:
+            self._chunks = []
+            if call is not None and call.sink is not None:
+                call.sink.chunk(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        if self.call is not call:
+            return
+        if broken is not None:
+            self._unreadable(broken)
+        elif self._complete:
+            # llhttp skips blank lines between messages; behind our answer they are bytes that nobody asked for.
+            self._finish(clean=not self._second and not data.endswith(b"\r\n\r\n\r\n"))
+
+    def _finish(self, *, clean: bool) -> None:
+        """The answer is complete: keep the connection if its end leaves no doubt."""
+        call, self.call = self.call, None
+        transport = self.transport
+        if call is not None and call.paused:
+            transport.resume_reading()
+        if clean and self._parser.should_keep_alive() and not transport.get_write_buffer_size() and not self._eof:
+            self._pool.keep(self)
+        else:
+            transport.abort()
+        if call is not None:
+            call.done()
+
+    def _unreadable(self, detail: str) -> None:
+        call, self.call = self.call, None
+        self.transport.abort()
+        if call is not None:
+            call.lost(Outcome.UNREADABLE, detail, answered=self._received)
+
+    # --- what llhttp calls
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._second = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._headers_done:  # trailers arrive here too; they are dropped
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._headers_done = True
+
+    def on_body(self, data: bytes) -> None:
+        if not self._complete:
+            self._chunks.append(data)
+
+    def on_message_complete(self) -> None:
+        self._complete = True

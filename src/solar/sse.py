@@ -1,0 +1,162 @@
+"""Watches an event stream on its way through: where events end, whether it finished, what it used.
+
+The bytes are never changed. `feed` gives back those that may be relayed now, which is all of them up to the last blank
+line; the rest is held until its event is complete, so that an error event never lands inside half of another.
+
+    watch = Watch("chat")
+    for chunk in upstream:
+        client.write(watch.feed(chunk))
+    if watch.finished(clean=True):
+        client.write(watch.rest())
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import NamedTuple
+
+from solar.core.dialects import DIALECTS, Dialect, Wire
+
+HOLD = 64 * 1024  # bytes of an unfinished event that are held back; a longer one flows through in pieces
+_KEPT = 4  # pieces of the stream's end that are looked at once it is over
+
+_PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens)": ?(\d{1,12})')
+_COMPLETION = re.compile(rb'"(?:completion_tokens|output_tokens)": ?(\d{1,12})')
+
+
+class Usage(NamedTuple):
+    """Tokens as the engine reports them; None where it does not."""
+
+    tokens_in: int | None
+    tokens_out: int | None
+
+
+def usage_in(text: bytes) -> Usage:
+    """The last usage figures in a piece of JSON or of an event stream."""
+    if b"_tokens" not in text:
+        return Usage(None, None)
+    tokens_in = _PROMPT.findall(text)
+    tokens_out = _COMPLETION.findall(text)
+    return Usage(int(tokens_in[-1]) if tokens_in else None, int(tokens_out[-1]) if tokens_out else None)
+
+
+class Watch:
+    """One event stream. Works on whole reads; nothing is parsed before the end."""
+
+    __slots__ = ("_dialect", "_ended", "_first", "_held", "_held_size", "_last", "events", "inside")
+
+    def __init__(self, wire: Wire = "chat") -> None:
+        self._dialect: Dialect = DIALECTS[wire]
+        self._held: list[bytes] = []  # the unfinished event, as it came
+        self._held_size = 0
+        self._last: deque[bytes] = deque(maxlen=_KEPT)
+        self._first = b""
+        self._ended = False
+        self.events = 0  # complete events relayed
+        self.inside = False  # the client has received a part of an event and not yet its end
+
+    def __repr__(self) -> str:
+        return f"<Watch {self._dialect.wire} {self.events} events, {self._held_size} bytes held>"
+
+    def feed(self, data: bytes) -> bytes:
+        """What may be relayed now; perhaps nothing."""
+        if self._held:
+            if b"\n" not in data:
+                return self._hold(data)
+            data = b"".join((*self._held, data))
+            self._held = []
+            self._held_size = 0
+        if not data.endswith((b"\n\n", b"\n\r\n")):
+            end = _last_blank_line(data)
+            if end == 0:
+                return self._hold(data)
+            held = data[end:]
+            data = data[:end]
+            self.inside = False
+            overflow = self._hold(held)
+            if overflow:
+                self._saw(data, complete=True)
+                return data + overflow
+        self.inside = False
+        self._saw(data, complete=True)
+        return data
+
+    def _hold(self, data: bytes) -> bytes:
+        if self.inside:  # the head of this event is already with the client
+            self._saw(data, complete=False)
+            return data
+        self._held.append(data)
+        self._held_size += len(data)
+        if self._held_size <= HOLD:
+            return b""
+        piece = b"".join(self._held)
+        self._held = []
+        self._held_size = 0
+        self.inside = True
+        self._saw(piece, complete=False)
+        return piece
+
+    def _saw(self, piece: bytes, *, complete: bool) -> None:
+        if not self._first:
+            self._first = piece[:4096]
+        if complete:
+            self.events += piece.count(b"\n\n") or piece.count(b"\n\r\n")
+        if piece[:1] != b":":  # comments must not push the end out of sight
+            self._last.append(piece)
+        dialect = self._dialect
+        if dialect.anywhere and not self._ended and dialect.end is not None:
+            self._ended = dialect.end.search(piece) is not None
+
+    def finished(self, *, clean: bool) -> bool:
+        """Whether the stream reached its format's own end. `clean`: its framing (chunks, length) ended as it should.
+
+        Without a known end the framing alone decides.
+        """
+        dialect = self._dialect
+        if dialect.end is None:
+            return clean
+        if self._ended:
+            return clean or not self.inside
+        tail = self._tail(clean=clean)
+        if dialect.end.search(tail) is not None:
+            return True
+        if not clean:
+            return False
+        if dialect.weak_end is not None and dialect.weak_end.search(tail) is not None:
+            return True
+        return self.error_seen(clean=clean)
+
+    def error_seen(self, *, clean: bool = False) -> bool:
+        """Whether the upstream itself told the client, in an event that was relayed, that it failed."""
+        error = self._dialect.error
+        return error is not None and error.search(self._tail(clean=clean)) is not None
+
+    def _tail(self, *, clean: bool) -> bytes:
+        # After a clean end a last line without its blank line still counts; after a break it never reaches the client.
+        return b"".join((*self._last, *self._held)) if clean else b"".join(self._last)
+
+    def rest(self) -> bytes:
+        """The held bytes of a stream that ended cleanly without a last blank line."""
+        piece = b"".join(self._held)
+        self._held = []
+        self._held_size = 0
+        return piece
+
+    def usage(self) -> Usage:
+        """Tokens in and out, as the engine reported them at the end (Anthropic's input count comes first)."""
+        last = usage_in(self._tail(clean=True))
+        if last.tokens_in is None:
+            return Usage(usage_in(self._first).tokens_in, last.tokens_out)
+        return last
+
+    def error_event(self, message: str, code: str, *, request_id: str) -> bytes:
+        """The event that says in this stream's own format that it broke."""
+        return self._dialect.error_event(message, code, request_id=request_id, seen=self._tail(clean=False))
+
+
+def _last_blank_line(data: bytes) -> int:
+    """The index behind the last blank line; 0 where there is none."""
+    plain = data.rfind(b"\n\n")
+    mixed = data.rfind(b"\n\r\n")
+    return max(plain + 2 if plain >= 0 else 0, mixed + 3 if mixed >= 0 else 0)
