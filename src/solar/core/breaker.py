@@ -10,7 +10,7 @@ _QUIET = 10.0  # closed for so many times the last ejection: the growth is forgo
 
 
 class Breaker:
-    """One backend's circuit. Every attempt gets an epoch when it begins and gives one verdict when it ends.
+    """One backend's circuit. Every attempt gets an epoch when it begins, and must give one verdict when it ends.
 
     The epoch grows with each change of state, so a late answer cannot speak for a new state: it is ignored.
     Times are seconds of one monotonic clock.
@@ -93,8 +93,7 @@ class Breaker:
     def abandoned(self, epoch: int, now: float) -> None:
         """The attempt ended without a verdict (the client left). A trial is given back: the next attempt is one."""
         if epoch == self.epoch and self.state == "half-open":
-            self._become("open")
-            self.returns_at = min(self.returns_at, now)
+            self._become("open")  # and returns_at has passed, or there had been no trial
 
     def _become(self, state: Circuit) -> None:
         self.state = state
