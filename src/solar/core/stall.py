@@ -1,7 +1,7 @@
 """Silence: a backend that is suspect or stalled, told from what moved when.
 
 Engines freeze while their control endpoint goes on answering, and networks swallow packets without a word. A long
-prefill looks the same for a while: one prompt of 7,000 tokens can hold every other stream of an engine for half a minute.
+prefill looks the same for a while: one prompt of 7,000 tokens can hold all other streams of an engine for 24 s.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Watched:
         self.sent_at = sent_at
         self.streaming = streaming
         self.prompt_tokens = prompt_tokens  # an estimate
-        self.ahead = ahead  # prompt tokens that were queued when it was sent, its own included
+        self.ahead = ahead  # prompt tokens of the streams that were queued when it was sent, its own included
         self.first_byte_at: float | None = None
         self.open = True
 
@@ -45,6 +45,7 @@ class StallWatch:
         "_in_flight",
         "_most_queued",
         "_queued",
+        "_queued_by_streams",
         "_silent_since",
         "_streams",
         "_waiting",
@@ -75,6 +76,7 @@ class StallWatch:
         self._answered_streams = 0  # of those, with a first byte
         self._waiting: dict[Watched, None] = {}  # without a first byte, in the order sent
         self._queued = 0  # prompt tokens of those
+        self._queued_by_streams = 0
         self._most_queued = 0  # at any moment of this silence
 
     def __repr__(self) -> str:
@@ -100,9 +102,10 @@ class StallWatch:
             if not self._streams:
                 self._restart(now)
             self._streams += 1
+            self._queued_by_streams += prompt_tokens
         if self._queued > self._most_queued:
             self._most_queued = self._queued
-        watched = Watched(now, streaming, prompt_tokens, self._queued)
+        watched = Watched(now, streaming, prompt_tokens, self._queued_by_streams)
         self._waiting[watched] = None
         return watched
 
@@ -113,7 +116,7 @@ class StallWatch:
         """
         if watched is not None and watched.first_byte_at is None and watched.open:
             self._first_byte(now, watched)
-        if self._streams:
+        if self._streams and self.grade != "stalled":  # a stall is a fault and no habit
             pause = now - self._silent_since
             if pause > self.longest_pause:
                 self.longest_pause = pause
@@ -140,7 +143,7 @@ class StallWatch:
             self._restart(now)  # until now the engine was at work for the one that left
 
     def check(self, now: float, *, loading: bool = False) -> Grade:
-        """Grade the silence so far. While the model is `loading`, silence is no evidence and its time does not count."""
+        """Grade the silence so far. While the model is `loading`, silence is no evidence and does not count later."""
         if self.grade == "stalled":
             return "stalled"
         if loading:
@@ -157,7 +160,6 @@ class StallWatch:
 
     def evidence(self, now: float, reason: str) -> None:
         """Proof other than silence: bytes that nobody acknowledges, or a dead control endpoint while suspect."""
-        del now
         if self.grade == "suspect" or (self._in_flight and self.grade == "moving"):
             self._stall(reason)
 
@@ -192,6 +194,8 @@ class StallWatch:
     def _unqueue(self, watched: Watched) -> None:
         del self._waiting[watched]
         self._queued -= watched.prompt_tokens
+        if watched.streaming:
+            self._queued_by_streams -= watched.prompt_tokens
 
     def _first_byte(self, now: float, watched: Watched) -> None:
         watched.first_byte_at = now
@@ -199,11 +203,12 @@ class StallWatch:
         self._answered_streams += watched.streaming
         took = now - watched.sent_at
         # Without streaming the time holds the whole generation, after a stall the stall: neither measures prefill.
+        # So only streams count as queued ahead, too: who does not stream may have been prefilled long ago.
         if watched.streaming and watched.prompt_tokens >= _TEACHES and took > 0 and self.grade != "stalled":
             self._learn(watched.ahead / took)
 
     def _learn(self, sample: float) -> None:
-        # A rate too low costs patience, one too high cuts living streams. A prompt whose beginning was cached looks far
-        # faster than it is, so the rate falls at once and climbs by a hundredth a sample, from what was assumed at first.
+        # A rate too low costs patience, one too high cuts living streams. A prompt that was cached takes no time,
+        # so the rate falls at once and climbs by a hundredth a sample, from what was assumed at first.
         self.learned = True
         self.rate = min(sample, self.rate * _CLIMB)
