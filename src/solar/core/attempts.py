@@ -61,7 +61,7 @@ def after_replacement(outcome: Outcome, replaced: bool) -> Outcome:
 
 
 class Attempts:
-    """One request's attempts. `began` before each is sent (not for a replaced connection), `may_retry` when it ended."""
+    """One request's attempts: `began` when one is sent (a replaced connection is none), `may_retry` when it ended."""
 
     __slots__ = ("_judged", "count", "taken", "tried")
 
