@@ -1,4 +1,4 @@
-"""What a fake backend says, and how that becomes bytes: pure, so that every fault is a function from answers to steps."""
+"""What a fake backend says and how that becomes bytes. Pure: a fault is a function from an answer to steps."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Act(Enum):
     RESET = "RST at once"
     FIN = "everything sent so far, then FIN"
     STALL = "nothing, until the fake is told to release"
+    DONE = "the answer is over: what follows is extra"
     DIE = "the whole engine crashes"
 
 
@@ -154,3 +155,5 @@ def told(answer: Answer, framing: Framing | None = None) -> Iterator[Step]:
     if not answer.bodiless:
         yield from events(answer, answer.parts, framing)
         yield from ending(framing)
+    if answer.close and framing != "close":
+        yield Act.FIN

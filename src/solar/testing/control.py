@@ -38,9 +38,7 @@ Meta = Mapping[str, Mapping[str, Any]]
 def control_answer(path: str, kind: str, models: Sequence[str], meta: Meta) -> Answer | None:
     """The answer to a GET of `path` (without base path), or None where such an engine has nothing there."""
     if path in ("/v1/models", "/models"):
-        return json(
-            {"object": "list", "data": [_model(name, kind, meta) for name in models]}
-        )
+        return json({"object": "list", "data": [_model(name, kind, meta) for name in models]})
     for prefix in ("/v1/models/", "/models/"):
         if path.startswith(prefix):
             name = unquote(path[len(prefix) :])
@@ -54,39 +52,28 @@ def control_answer(path: str, kind: str, models: Sequence[str], meta: Meta) -> A
 
 def _of_kind(path: str, kind: str, models: Sequence[str], meta: Meta) -> Answer | None:
     model = models[0] if models else "none"
-    match kind, path:
-        case "llamacpp", "/props":
-            settings = {"n_ctx": meta.get(model, {}).get("n_ctx", 4096)}
-            return json({"default_generation_settings": settings, "total_slots": 4, "model_path": f"/models/{model}"})
-        case "llamacpp", "/slots":
-            return json([{"id": n, "n_ctx": 4096, "is_processing": False} for n in range(4)])
-        case "vllm", "/version":
-            return json({"version": "0.11.0"})
-        case "vllm", "/ping":
-            return _text("")
-        case "ollama", "/":
-            return _text("Ollama is running")
-        case "ollama", "/api/version":
-            return json({"version": "0.12.0"})
-        case "ollama", "/api/tags":
-            return json({"models": [_ollama_model(name, meta) for name in models]})
-        case "ollama", "/api/ps":
-            return json({"models": []})
-        case "lmstudio", "/api/v0/models":
-            return json({"object": "list", "data": [_lmstudio_model(name, meta) for name in models]})
-        case "sglang", "/get_model_info":
-            return json({"model_path": model, "tokenizer_path": model, "is_generation": True})
-        case "tgi", "/info":
-            return json({"model_id": model, "max_input_tokens": 4095, "max_total_tokens": 4096, "version": "3.3.0"})
-        case "localai", "/readyz" | "/healthz":
-            return _text("OK")
-        case "localai", "/version":
-            return json({"version": "v3.0.0 (fake)"})
-        case "llamaswap", "/health":
-            return _text("OK")
-        case "llamaswap", "/running":
-            return json({"running": []})
-    return None
+    settings = {"n_ctx": meta.get(model, {}).get("n_ctx", 4096)}
+    props = {"default_generation_settings": settings, "total_slots": 4, "model_path": f"/models/{model}"}
+    info = {"model_id": model, "max_input_tokens": 4095, "max_total_tokens": 4096, "version": "3.3.0"}
+    answers = {
+        ("llamacpp", "/props"): json(props),
+        ("llamacpp", "/slots"): json([{"id": n, "n_ctx": 4096, "is_processing": False} for n in range(4)]),
+        ("vllm", "/version"): json({"version": "0.11.0"}),
+        ("vllm", "/ping"): _text(""),
+        ("ollama", "/"): _text("Ollama is running"),
+        ("ollama", "/api/version"): json({"version": "0.12.0"}),
+        ("ollama", "/api/tags"): json({"models": [_ollama_model(name, meta) for name in models]}),
+        ("ollama", "/api/ps"): json({"models": []}),
+        ("lmstudio", "/api/v0/models"): json({"object": "list", "data": [_lmstudio_model(m, meta) for m in models]}),
+        ("sglang", "/get_model_info"): json({"model_path": model, "tokenizer_path": model, "is_generation": True}),
+        ("tgi", "/info"): json(info),
+        ("localai", "/readyz"): _text("OK"),
+        ("localai", "/healthz"): _text("OK"),
+        ("localai", "/version"): json({"version": "v3.0.0 (fake)"}),
+        ("llamaswap", "/health"): _text("OK"),
+        ("llamaswap", "/running"): json({"running": []}),
+    }
+    return answers.get((kind, path))
 
 
 def _text(text: str) -> Answer:

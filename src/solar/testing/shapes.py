@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from solar.testing.answer import Act, Answer, Step, Wait, ending, events, framed, head, told
+from solar.testing.answer import Act, Answer, Framing, Step, Wait, ending, events, framed, head, told
 from solar.testing.fault import fault
 from solar.testing.wires import error as error_answer
 from solar.testing.wires import event
@@ -31,7 +31,10 @@ def status(
     if body is not None:
         said = replace(said, parts=(_bytes(body),))
     if retry_after is not None:
-        headers = (*headers, ("Retry-After", f"{retry_after:g}" if isinstance(retry_after, float) else f"{retry_after}"))
+        headers = (
+            *headers,
+            ("Retry-After", f"{retry_after:g}" if isinstance(retry_after, float) else f"{retry_after}"),
+        )
     yield from told(replace(said, headers=headers, close=answer.close, old_client=answer.old_client))
 
 
@@ -96,6 +99,7 @@ def trailing_bytes(answer: Answer, text: str | bytes = b"\r\n") -> Iterator[Step
 def unsolicited(answer: Answer, text: str | bytes = b"HTTP/1.1 408 Request Timeout\r\n\r\n") -> Iterator[Step]:
     """Answers in full, and on `FakeBackend.release` sends bytes that nobody asked for on the idle connection."""
     yield from told(answer)
+    yield Act.DONE
     yield Act.STALL
     yield _bytes(text)
 
@@ -152,7 +156,7 @@ def slow(answer: Answer, bytes_per_write: int = 1, interval: float = 0.01) -> It
 @fault
 def split(answer: Answer, every: int = 1) -> Iterator[Step]:
     """Cuts the body every `every` bytes, each piece a chunk and a write of its own: events split anywhere."""
-    framing = "close" if answer.old_client else "chunked"
+    framing: Framing = "close" if answer.old_client else "chunked"
     yield head(answer, framing)
     body = answer.body
     for start in range(0, len(body), every):

@@ -29,9 +29,9 @@ def json(value: object, status: int = 200, **fields: Any) -> Answer:
     return Answer(status=status, parts=(encode(value),), **fields)
 
 
-def error(status: int, message: str, type: str = "invalid_request_error", code: object = None) -> Answer:
+def error(status: int, message: str, kind: str = "invalid_request_error", code: object = None) -> Answer:
     """An answer in OpenAI's error envelope."""
-    return json({"error": {"message": message, "type": type, "param": None, "code": code}}, status)
+    return json({"error": {"message": message, "type": kind, "param": None, "code": code}}, status)
 
 
 def error_event(endpoint: str, message: str, number: int = 0) -> bytes:
@@ -39,7 +39,7 @@ def error_event(endpoint: str, message: str, number: int = 0) -> bytes:
     if endpoint == "/messages":
         return event({"type": "error", "error": {"type": "api_error", "message": message}}, "error")
     if endpoint == "/responses":
-        failed = {"id": "resp_1", "object": "response", "status": "failed", "output": []}
+        failed: dict[str, Any] = {"id": "resp_1", "object": "response", "status": "failed", "output": []}
         failed["error"] = {"code": "server_error", "message": message}
         return event({"type": "response.failed", "sequence_number": number, "response": failed}, "response.failed")
     return event({"error": {"message": message, "type": "server_error", "param": None, "code": 500}})

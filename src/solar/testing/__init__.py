@@ -1,0 +1,9 @@
+"""Fakes for users' own tests: a backend with every fault on command, a clock, a proxy that breaks connections."""
+
+from solar.testing import faults
+from solar.testing.backend import FakeBackend
+from solar.testing.clock import FakeClock
+from solar.testing.fault import Fault, fault_named
+from solar.testing.recorded import Recorded
+
+__all__ = ["FakeBackend", "FakeClock", "Fault", "Recorded", "fault_named", "faults"]
