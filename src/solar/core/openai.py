@@ -221,13 +221,14 @@ def _text(raw: msgspec.Raw | None) -> str | None:
 
 def _span(body: bytes, fields: _Fields, wanted: msgspec.Raw) -> tuple[int, int]:
     """Where `wanted` stands: steps from field to field by the lengths of their values, never through a value."""
-    end = 0
-    for raw in fields.values():
+    start = end = 0
+    values = iter(fields.values())
+    raw = None
+    while raw is not wanted:
+        raw = next(values)
         step = _TO_VALUE.match(body, end)
         start = step.end() if step else end
         end = start + len(memoryview(raw))
-        if raw is wanted:
-            break
     return start, end
 
 
