@@ -57,7 +57,9 @@ class Found(NamedTuple):
 _READ = ("GET", "HEAD")
 _UNKNOWN = Found("unknown")
 
-_BY_PATH: dict[str, Found] = {path: Found("inference", endpoint, None, ("POST",)) for path, endpoint in ENDPOINTS.items()}
+_BY_PATH: dict[str, Found] = {
+    path: Found("inference", endpoint, None, ("POST",)) for path, endpoint in ENDPOINTS.items()
+}
 _BY_PATH["/reranking"] = _BY_PATH["/rerank"]
 _BY_PATH["/models"] = Found("models", methods=_READ)
 _BY_PATH["/health"] = Found("health", methods=_READ)
