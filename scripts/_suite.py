@@ -1,0 +1,55 @@
+"""The checks and the tests, after the environment is made: what `scripts/test` does."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import _environment
+from _environment import ENGINE, MODEL, PROJECT, PYTHON, ROOT, TEST
+
+# What tests need besides Python packages; installed by `--all` where root runs on Debian or Ubuntu.
+DEBIAN_PACKAGES: tuple[str, ...] = ()
+
+# scripts/demo and scripts/test have no suffix that the tools would find them by.
+SCRIPTS = ("scripts/demo", "scripts/test")
+CHECKS = {
+    "ruff check": ("-m", "ruff", "check", ".", *SCRIPTS),
+    "ruff format": ("-m", "ruff", "format", "--check", ".", *SCRIPTS),
+    "mypy": ("-m", "mypy"),
+    "mypy scripts": ("-m", "mypy", *(str(file) for file in sorted(ROOT.glob("scripts/_*.py")))),
+    "lint-imports": (str(PYTHON.parent / "lint-imports"),),
+}
+
+
+def run(pytest_arguments: list[str], everything: bool) -> int:
+    """Exit code 0 if every check and every test passed; with `everything`, only if no test was skipped either."""
+    _environment.provide(TEST, PROJECT, *([MODEL, ENGINE] if everything else []))
+    if everything:
+        install_debian_packages()
+    failed = [name for name, command in CHECKS.items() if not passes(name, command)]
+    no_skip = ["--no-skip"] if everything else []
+    print("\n== pytest", flush=True)
+    code = subprocess.run([PYTHON, "-m", "pytest", *no_skip, *pytest_arguments], cwd=ROOT).returncode
+    if failed:
+        print(f"Failed before the tests: {', '.join(failed)}")
+    return code or (1 if failed else 0)
+
+
+def passes(name: str, command: tuple[str, ...]) -> bool:
+    print(f"\n== {name}", flush=True)
+    return subprocess.run([PYTHON, *command], cwd=ROOT).returncode == 0
+
+
+def install_debian_packages() -> None:
+    if not DEBIAN_PACKAGES or shutil.which("apt-get") is None or os.geteuid() != 0:
+        return
+    query = ["dpkg-query", "--show", "--showformat", "${db:Status-Abbrev}", *DEBIAN_PACKAGES]
+    states = subprocess.run(query, capture_output=True, text=True)
+    if states.returncode == 0 and states.stdout.split() == ["ii"] * len(DEBIAN_PACKAGES):
+        return
+    print(f"Installing Debian packages: {', '.join(DEBIAN_PACKAGES)}", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", *DEBIAN_PACKAGES]):
+        if subprocess.run(["apt-get", "-qq", *command], env=environment).returncode != 0:
+            sys.exit("apt-get failed: its own words stand above.")
