@@ -4,6 +4,7 @@ from solar.testing import faults
 from solar.testing.backend import FakeBackend
 from solar.testing.clock import FakeClock
 from solar.testing.fault import Fault, fault_named
+from solar.testing.proxy import TcpProxy, blackhole
 from solar.testing.recorded import Recorded
 
-__all__ = ["FakeBackend", "FakeClock", "Fault", "Recorded", "fault_named", "faults"]
+__all__ = ["FakeBackend", "FakeClock", "Fault", "Recorded", "TcpProxy", "blackhole", "fault_named", "faults"]

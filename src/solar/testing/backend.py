@@ -19,6 +19,7 @@ from solar.testing.endpoints import ENDPOINTS, parse_payload, prompt_words, toke
 from solar.testing.fault import Fault, fault_named
 from solar.testing.recorded import Recorded
 from solar.testing.shapes import loading_answer
+from solar.testing.sockets import Listener
 from solar.testing.wires import error
 
 FAULT_PREFIX = "fault:"
@@ -63,8 +64,6 @@ class FakeBackend:
         self.kind = kind
         self.api_key = api_key
         self.tls = tls
-        self.host = host
-        self.port = port  # 0 until it listens
         self.base_path = base_path.rstrip("/")
         self.tokens = tokens
         self.token_interval = token_interval
@@ -80,8 +79,7 @@ class FakeBackend:
         self._bugs: list[BaseException] = []
         self._script: deque[Fault | None] = deque()
         self._always: Fault | None = None
-        self._listener: socket.socket | None = None
-        self._accepting = False
+        self._listener = Listener(host, port, self._accepted)
         self._frozen = False
         self._health_frozen = False
         self._thawed = asyncio.Event()
@@ -93,8 +91,12 @@ class FakeBackend:
     @property
     def url(self) -> str:
         """Its root, without `/v1`."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.tls else 'http'}://{host}:{self.port}{self.base_path}"
+        return f"{'https' if self.tls else 'http'}://{self._listener.authority}{self.base_path}"
+
+    @property
+    def port(self) -> int:
+        """Where it listens; 0 before it does."""
+        return self._listener.port
 
     @property
     def inference(self) -> list[Recorded]:
@@ -128,7 +130,7 @@ class FakeBackend:
             self._waiters = [(c, f) for c, f in self._waiters if f is not happened]
 
     def __repr__(self) -> str:
-        state = "not listening" if self._listener is None else f"{self.open} open"
+        state = f"{self.open} open" if self._listener.listens else "not listening"
         asked = f"{len(self.requests)} requests, {self.in_flight} in flight"
         return f"<FakeBackend {self.kind} {self.url} {state}, {asked}>"
 
@@ -152,6 +154,7 @@ class FakeBackend:
 
         With `health_answers` only inference stops, also in the middle of answers.
         """
+        self.thaw()
         self._frozen, self._health_frozen = True, not health_answers
         self._thawed.clear()
         if self._health_frozen:
@@ -170,22 +173,19 @@ class FakeBackend:
 
     def pause_accept(self) -> None:
         """Accepts no connection; the kernel completes them all the same, up to its backlog."""
-        if self._listener is not None and self._accepting:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._accepting = False
+        self._listener.pause()
 
     def resume_accept(self) -> None:
         """Accepts what waits, and what comes."""
-        if self._listener is not None and not self._accepting:
-            asyncio.get_running_loop().add_reader(self._listener, self._accept)
-            self._accepting = True
+        self._listener.resume()
+
+    def ignore_connects(self) -> None:
+        """Lets new connects hang until `resume_accept`, as when packets are swallowed (Linux)."""
+        self._listener.ignore()
 
     def stop_listening(self) -> None:
         """Refuses new connections; those that are open live on."""
-        if self._listener is not None:
-            self.pause_accept()
-            self._listener.close()
-            self._listener = None
+        self._listener.close()
 
     def close_idle(self) -> None:
         """Closes every connection that waits for a request (FIN)."""
@@ -200,12 +200,11 @@ class FakeBackend:
 
     def revive(self) -> None:
         """Listens again, on the same port."""
-        if self._listener is None:
-            self._listen()
+        self._listener.open()
 
     async def start(self) -> None:
-        """Listens. `async with` does it for you."""
-        self._listen()
+        """Listens. `async with` does it for you. Raises OSError when the port is taken."""
+        self._listener.open()
 
     async def stop(self) -> None:
         """Ends at once, whatever is in flight. Raises what a connection tripped over, if one did: a bug here."""
@@ -227,31 +226,9 @@ class FakeBackend:
     ) -> None:
         await self.stop()
 
-    # Listening
+    # Called by the listener
 
-    def _listen(self) -> None:
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setblocking(False)
-            listener.bind((self.host, self.port))
-            listener.listen(1024)
-        except OSError:
-            listener.close()
-            raise
-        self.port = listener.getsockname()[1]
-        self._listener = listener
-        self.resume_accept()
-
-    def _accept(self) -> None:
-        assert self._listener is not None  # noqa: S101  its reader is removed before it closes
-        try:
-            sock, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def _accepted(self, sock: socket.socket) -> None:
         self.connections += 1
         connection = Connection(self, sock, self.connections)
         self._known.add(connection)

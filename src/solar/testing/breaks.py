@@ -10,7 +10,7 @@ from typing import Literal
 
 from solar.testing.answer import Act, Answer, Event, Framing, Step, ending, framed, head, opening, told
 from solar.testing.fault import fault
-from solar.testing.wires import error_event
+from solar.testing.wires import error, error_event
 
 
 @fault
@@ -72,16 +72,15 @@ def fin_after(answer: Answer, events: int = 1, framing: Framing | None = None) -
 @fault
 def clean_end_after(answer: Answer, events: int = 1) -> Iterator[Step]:
     """Ends the HTTP message properly (last chunk, connection kept) before the wire format's own end."""
-    framing: Framing = "close" if answer.old_client else "chunked"
-    yield from opening(answer, events, framing)
-    yield from ending(framing)
+    yield from opening(answer, events, answer.unmeasured)
+    yield from ending(answer.unmeasured)
 
 
 @fault
 def no_done(answer: Answer) -> Iterator[Step]:
     """Sends every event but the last one (`[DONE]`, `message_stop`, ...) and ends the HTTP message properly."""
-    yield from opening(answer, len(answer.parts) - 1)
-    yield from ending(answer.framing)
+    yield from opening(answer, len(answer.parts) - 1, answer.unmeasured)
+    yield from ending(answer.unmeasured)
 
 
 @fault
@@ -106,17 +105,25 @@ def tail_without_blank_line(
     answer: Answer, events: int = 1, end: Literal["clean", "fin", "reset"] = "clean"
 ) -> Iterator[Step]:
     """Ends inside an event: `events` whole ones, then one without its blank line."""
-    yield from opening(answer, events, answer.framing)
-    yield framed((*answer.parts[events:], b'data: {"unfinished":\n\n')[0].rstrip(b"\r\n"), answer.framing)
+    framing = answer.unmeasured
+    yield from opening(answer, events, framing)
+    yield framed((*answer.parts[events:], b'data: {"unfinished":\n\n')[0].rstrip(b"\r\n"), framing)
     if end == "clean":
-        yield from ending(answer.framing)
+        yield from ending(framing)
     else:
         yield Act.FIN if end == "fin" else Act.RESET
 
 
 @fault
 def own_error_event(answer: Answer, events: int = 1) -> Iterator[Step]:
-    """The engine itself reports an error in the stream, in its wire format, then ends the message and closes."""
+    """The engine itself reports an error in the stream, in its wire format, then ends the message and closes.
+
+    Where no stream was asked for it answers 500.
+    """
+    if not answer.streams:
+        yield from told(error(500, "the engine ran out of memory", "server_error"))
+        yield Act.FIN
+        return
     yield from opening(answer, events)
     endpoint = answer.question.endpoint if answer.question is not None else ""
     yield Event(framed(error_event(endpoint, "the engine ran out of memory", events), answer.framing))

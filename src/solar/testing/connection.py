@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from solar.testing.answer import Act, Event, Step, Wait
 from solar.testing.recorded import Recorded, recorded_of
+from solar.testing.sockets import reset
 
 if TYPE_CHECKING:
     from solar.testing.backend import FakeBackend
-
-_RST_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
 
 class Connection(asyncio.Protocol):
@@ -83,8 +81,7 @@ class Connection(asyncio.Protocol):
     def reset(self) -> None:
         """RST, now."""
         if self._transport is not None and not self.closed.is_set():
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
-            self._transport.abort()
+            reset(self._socket, self._transport)
         else:
             self.task.cancel()
 

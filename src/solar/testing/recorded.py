@@ -27,7 +27,7 @@ class Recorded:
     bytes_sent: int = 0  # handed to the kernel, heads and framing included
     events: int = 0  # events of a stream that were sent
     finished: bool = False  # the answer, or what the fault makes of it, was sent to its end
-    client_gone_at: float | None = None  # the client closed or reset before that
+    client_gone_at: float | None = None  # the client closed (one direction is enough) or reset before that
 
     @property
     def cancelled(self) -> bool:

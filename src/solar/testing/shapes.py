@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from solar.testing.answer import Act, Answer, Framing, Step, Wait, ending, events, framed, head, told
+from solar.testing.answer import Act, Answer, Step, Wait, ending, events, framed, head, told
 from solar.testing.fault import fault
 from solar.testing.wires import error as error_answer
 from solar.testing.wires import event
@@ -156,7 +156,7 @@ def slow(answer: Answer, bytes_per_write: int = 1, interval: float = 0.01) -> It
 @fault
 def split(answer: Answer, every: int = 1) -> Iterator[Step]:
     """Cuts the body every `every` bytes, each piece a chunk and a write of its own: events split anywhere."""
-    framing: Framing = "close" if answer.old_client else "chunked"
+    framing = answer.unmeasured
     yield head(answer, framing)
     body = answer.body
     for start in range(0, len(body), every):
