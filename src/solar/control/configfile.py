@@ -1,0 +1,158 @@
+"""solar.toml: read whole or not at all, with errors that name file, section, key and what to write."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import ssl
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from solar.control.fields import check_table, nearest
+from solar.control.settings import SERVER, Settings
+from solar.control.tables import BackendTable
+from solar.core.backend import Backend, Timeouts
+from solar.errors import InvalidBackend, InvalidSettings
+
+_SECTIONS = {"server": (dict, "[server]"), "backends": (list, "[[backends]]")}
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A solar.toml that was read."""
+
+    path: Path
+    server: Mapping[str, Any] = dataclasses.field(repr=False)  # only what the file sets
+    backends: tuple[Backend, ...]
+    read: tuple[Path, ...]  # the file itself, and the key files that it names
+    warnings: tuple[str, ...]
+
+
+def read_config(path: Path) -> ConfigFile:
+    """Read and check the file at `path`; relative paths in it start from its directory.
+
+    Raises InvalidSettings.
+    """
+    written = _parse(path)
+    _check_sections(written, path)
+    listed = written.get("backends", [])
+    for number, table in enumerate(listed, start=1):
+        check_table(table, BackendTable, _where(path, number, table))
+    server = check_table(written.get("server", {}), Settings, f"{path}: [server]")
+    if "data_dir" in server:
+        server["data_dir"] = str(_beside(path, server["data_dir"]))
+
+    reader = _BackendReader(path)
+    backends = tuple(
+        reader.backend(msgspec.convert(table, BackendTable), _where(path, number, table))
+        for number, table in enumerate(listed, start=1)
+    )
+    return ConfigFile(path, server, backends, (path, *reader.read), tuple(reader.warnings))
+
+
+class _BackendReader:
+    """Makes backends of their tables; keeps which other files that took."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._taken: dict[str, str] = {}
+        self.read: list[Path] = []
+        self.warnings: list[str] = []
+
+    def backend(self, table: BackendTable, where: str) -> Backend:
+        if table.name in self._taken:
+            raise InvalidSettings(f"{where}: the name {table.name!r} is taken by {self._taken[table.name]}")
+        self._taken[table.name] = where.partition(": ")[2]
+        timeouts = table.timeouts.on_top_of(Timeouts())
+        try:
+            return Backend(
+                id=table.name,
+                url=table.url,
+                type=table.type,
+                api_key=self._key(table, where),
+                models=table.models,
+                aliases=table.aliases,
+                host=table.host,
+                weight=table.weight,
+                priority=table.priority,
+                max_in_flight=table.max_in_flight,
+                timeouts=timeouts,
+                model_timeouts={name: limits.on_top_of(timeouts) for name, limits in table.model_timeouts.items()},
+                cancel=table.cancel,
+                base_path=table.base_path,
+                ca_file=self._ca_file(table, where),
+                verify=table.verify,
+            )
+        except InvalidBackend as error:
+            raise InvalidSettings(f"{where}: {error.message.removeprefix(f'backend {table.name!r}: ')}") from None
+
+    def _key(self, table: BackendTable, where: str) -> str | None:
+        if table.api_key_file is None:
+            return table.api_key
+        if table.api_key is not None:
+            raise InvalidSettings(f"{where}: write api_key or api_key_file, not both")
+        path = _beside(self._path, table.api_key_file)
+        try:
+            mode = path.stat().st_mode
+            key = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidSettings(f"{where} api_key_file: cannot read {path}: {_reason(error)}") from None
+        if not key:
+            raise InvalidSettings(f"{where} api_key_file: {path} is empty; write the key into it")
+        if mode & stat.S_IROTH:
+            self.warnings.append(f"{path} can be read by everyone on this machine; close it with: chmod 600 {path}")
+        self.read.append(path)
+        return key
+
+    def _ca_file(self, table: BackendTable, where: str) -> str | None:
+        if table.ca_file is None:
+            return None
+        path = _beside(self._path, table.ca_file)
+        try:
+            ssl.create_default_context(cafile=str(path))
+        except OSError as error:  # an SSLError is one too
+            raise InvalidSettings(f"{where} ca_file: cannot use {path}: {_reason(error)}; name a PEM bundle") from None
+        return str(path)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidSettings(f"cannot read {path}: {_reason(error)}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidSettings(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidSettings(f"{path}: not valid TOML: {error}") from None
+
+
+def _check_sections(written: dict[str, Any], path: Path) -> None:
+    for key, value in written.items():
+        if key not in _SECTIONS:
+            if any(key == setting.name for setting in SERVER):
+                raise InvalidSettings(f"{path}: {key} stands outside of a section; write it below [server]")
+            raise InvalidSettings(f"{path}: no section is called {key!r}{nearest(key, _SECTIONS)}")
+        kind, brackets = _SECTIONS[key]
+        if not isinstance(value, kind):
+            raise InvalidSettings(f"{path}: write the section {key} as {brackets}")
+
+
+def _where(path: Path, number: int, table: object) -> str:
+    name = table.get("name") if isinstance(table, dict) else None
+    return f"{path}: [[backends]] number {number}" + (f" ({name})" if isinstance(name, str) else "")
+
+
+def _beside(path: Path, named: str) -> Path:
+    return Path(os.path.abspath(path)).parent / Path(named).expanduser()  # noqa: PTH100  # without following links
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    return (error.strerror or str(error)).lower()
