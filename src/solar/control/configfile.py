@@ -7,7 +7,7 @@ import os
 import ssl
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from solar.errors import InvalidBackend, InvalidSettings
 
 _SECTIONS = {"server": (dict, "[server]"), "backends": (list, "[[backends]]")}
 
+# Changes when one of some files is written, replaced or removed: (mtime, size, inode) of each, None where it is not.
+Stamp = tuple[tuple[int, int, int] | None, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
@@ -31,6 +34,7 @@ class ConfigFile:
     server: Mapping[str, Any] = dataclasses.field(repr=False)  # only what the file sets
     backends: tuple[Backend, ...]
     read: tuple[Path, ...]  # the file itself, and the key files that it names
+    stamp: Stamp = dataclasses.field(repr=False)  # of those, taken before they were read
     warnings: tuple[str, ...]
 
 
@@ -39,6 +43,7 @@ def read_config(path: Path) -> ConfigFile:
 
     Raises InvalidSettings.
     """
+    before = stamp((path,))
     written = _parse(path)
     _check_sections(written, path)
     listed = written.get("backends", [])
@@ -53,7 +58,20 @@ def read_config(path: Path) -> ConfigFile:
         reader.backend(msgspec.convert(table, BackendTable), _where(path, number, table))
         for number, table in enumerate(listed, start=1)
     )
-    return ConfigFile(path, server, backends, (path, *reader.read), tuple(reader.warnings))
+    return ConfigFile(path, server, backends, (path, *reader.read), before + reader.stamp, tuple(reader.warnings))
+
+
+def stamp(files: Iterable[Path]) -> Stamp:
+    """The stamp of `files` as they are now."""
+    return tuple(_stamp(path) for path in files)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
 class _BackendReader:
@@ -63,6 +81,7 @@ class _BackendReader:
         self._path = path
         self._taken: dict[str, str] = {}
         self.read: list[Path] = []
+        self.stamp: Stamp = ()
         self.warnings: list[str] = []
 
     def backend(self, table: BackendTable, where: str) -> Backend:
@@ -98,6 +117,7 @@ class _BackendReader:
         if table.api_key is not None:
             raise InvalidSettings(f"{where}: write api_key or api_key_file, not both")
         path = _beside(self._path, table.api_key_file)
+        before = stamp((path,))
         try:
             mode = path.stat().st_mode
             key = path.read_text(encoding="utf-8").strip()
@@ -108,6 +128,7 @@ class _BackendReader:
         if mode & stat.S_IROTH:
             self.warnings.append(f"{path} can be read by everyone on this machine; close it with: chmod 600 {path}")
         self.read.append(path)
+        self.stamp += before
         return key
 
     def _ca_file(self, table: BackendTable, where: str) -> str | None:

@@ -1,0 +1,61 @@
+"""Sockets to listen on: bound before anything starts, so that a port in use is one clear sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+
+from solar.errors import InvalidSettings
+
+BACKLOG = 2048  # connections that wait to be accepted
+_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets bound to every address that `host` means, on the same port; 0 takes a free one.
+
+    Raises InvalidSettings.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        why = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
+        raise InvalidSettings(f"cannot listen on {host}: {why}; write an address of this machine") from None
+    bound: list[socket.socket] = []
+    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    with contextlib.ExitStack() as undo:
+        for number, (family, address) in enumerate(addresses, start=1):
+            taken = bound[0].getsockname()[1] if bound else port
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+                undo.callback(sock.close)
+                _bind(sock, (address[0], taken, *address[2:]), alone=len(addresses) == 1)
+            except OSError as error:
+                # `localhost` may name ::1 on a machine without IPv6.
+                if error.errno in _NOT_HERE and (bound or number < len(addresses)):
+                    continue
+                raise InvalidSettings(_why_not(host, taken, error)) from None
+            bound.append(sock)
+        undo.pop_all()
+    return bound
+
+
+def _bind(sock: socket.socket, address: tuple[object, ...], *, alone: bool) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        # `--host ::` alone means every address, IPv4's too.
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if alone else 1)
+    sock.bind(address)
+    sock.listen(BACKLOG)  # here, not later: of two that are bound only one may listen
+    sock.setblocking(False)
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use; end what listens there, or choose another with --port"
+    if error.errno == errno.EACCES:
+        return f"port {port} needs rights that this user has not; choose one above 1023 with --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine; write one that is with --host (0.0.0.0 is all of them)"
+    return f"cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}"
