@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from solar.testing.answer import Act, Event, Step, Wait
 from solar.testing.recorded import Recorded, recorded_of
@@ -44,10 +44,10 @@ class Connection(asyncio.Protocol):
     # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  what a stream socket gives
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         # So that a finished drain means that the kernel has every byte: nothing is lost by a reset after it.
-        transport.set_write_buffer_limits(0)
+        # 1, as asyncio's TLS with a limit of 0 pauses for ever.
+        self._transport.set_write_buffer_limits(high=1, low=0)
         self._fake._connection_opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
     def reset(self) -> None:
         """RST, now."""
         if self._transport is not None and not self.closed.is_set():
-            reset(self._socket, self._transport)
+            reset(self._transport)
         else:
             self.task.cancel()
 

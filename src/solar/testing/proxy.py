@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections import deque
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 from urllib.parse import urlsplit
 
 from solar.testing.sockets import Listener, reset
@@ -153,7 +153,7 @@ class _Pipe:
     def reset(self) -> None:
         for side in (self.client, self.server):
             if side.transport is not None:
-                reset(side.transport.get_extra_info("socket"), side.transport)
+                reset(side.transport)
 
 
 class _Side(asyncio.Protocol):
@@ -170,8 +170,7 @@ class _Side(asyncio.Protocol):
         self._failure: Exception | None = None  # what broke this end, a reset mostly
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  what a stream socket gives
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         self.flow()
         self._pipe.other(self).flow()
 
@@ -240,6 +239,6 @@ class _Side(asyncio.Protocol):
     def _close(self, side: _Side) -> None:
         if side.transport is not None and not side.closed.is_set():
             if self._failure is not None:
-                reset(side.transport.get_extra_info("socket"), side.transport)
+                reset(side.transport)
             else:
                 side.transport.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import struct
 from collections.abc import Callable
@@ -12,9 +11,10 @@ _RST_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 _BACKLOG = 1024
 
 
-def reset(sock: socket.socket, transport: asyncio.Transport) -> None:
-    """Closes a connection with RST, now."""
-    with contextlib.suppress(OSError):  # closed already
+def reset(transport: asyncio.Transport) -> None:
+    """Closes a connection with RST, now. Closed already: does nothing."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
     transport.abort()
 
