@@ -31,7 +31,8 @@ class Outcome(Enum):
 
 
 _NEVER_TAKEN = frozenset({Outcome.REFUSED, Outcome.CONNECT_TIMEOUT, Outcome.DIED_UNUSED, Outcome.BUSY})
-_FINAL = frozenset({Outcome.ANSWERED, Outcome.BROKEN})
+# A timeout is final too: the client has waited for long, and the backend may be at work still.
+_FINAL = frozenset({Outcome.ANSWERED, Outcome.BROKEN, Outcome.TIMEOUT})
 
 
 def outcome_of_status(status: int) -> Outcome:

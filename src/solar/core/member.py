@@ -12,9 +12,11 @@ from solar.core.stall import StallWatch
 class Member:
     """One backend among those that the router knows."""
 
-    __slots__ = ("backend", "breaker", "draining", "health", "load", "models", "moved_at", "stall", "turn", "type")
+    __slots__ = ("backend", "breaker", "draining", "health", "load", "models", "stall", "turn", "type")
 
-    def __init__(self, backend: Backend, host: HostLoad, *, health: Health, breaker: Breaker, stall: StallWatch) -> None:
+    def __init__(
+        self, backend: Backend, host: HostLoad, *, health: Health, breaker: Breaker, stall: StallWatch
+    ) -> None:
         self.backend = backend
         self.type = backend.type  # what the engine says it is, once it was asked
         self.models: tuple[Model, ...] = tuple(Model(name) for name in backend.models)

@@ -68,6 +68,10 @@ class WaitingRoom(Generic[W]):
         line = self._lines.get(model)
         return next(iter(line)) if line is not None else None
 
+    def by_model(self) -> dict[str, int]:
+        """model -> how many wait for it."""
+        return {model: len(line) for model, line in self._lines.items()}
+
     def earliest(self, models: Iterable[str]) -> list[W]:
         """The first of each of these models' queues, in order of arrival: who may take a slot that became free."""
         heads = {next(iter(line)) for model in models if (line := self._lines.get(model)) is not None}

@@ -22,7 +22,9 @@ class Record:
         "started_at", "status", "stream", "tokens_in", "tokens_out", "upstream_seconds",
     )  # fmt: skip
 
-    def __init__(self, request_id: str, *, method: str, path: str, endpoint: str, client: str, started_at: float) -> None:
+    def __init__(
+        self, request_id: str, *, method: str, path: str, endpoint: str, client: str, started_at: float
+    ) -> None:
         self.id = request_id
         self.method = method
         self.path = path
@@ -51,7 +53,9 @@ class Record:
         self.tokens_out: int | None = None
 
     def __repr__(self) -> str:
-        return f"<Record {self.id} {self.endpoint} {self.model!r} {self.status} {self.end} after {self.attempts} attempts>"
+        return (
+            f"<Record {self.id} {self.endpoint} {self.model!r} {self.status} {self.end} after {self.attempts} attempts>"
+        )
 
     @property
     def duration(self) -> float:

@@ -127,8 +127,8 @@ class Roster:
     def _weigh_hosts(self) -> None:
         weights: dict[str, float] = {}
         for member in self.members.values():
-            host = member.backend.host_id
-            weights[host] = max(weights.get(host, 0.0), member.backend.weight)
+            name = member.backend.host_id
+            weights[name] = max(weights.get(name, 0.0), member.backend.weight)
         for host_id, host in list(self._hosts.items()):
             if host_id in weights:
                 host.weight = weights[host_id]
@@ -206,8 +206,7 @@ class Roster:
         for candidate in refused.get("resting", ()):
             until = self.rests.until(candidate.member.backend.id, candidate.model, now)
             soonest.append((until, candidate.member.turn, candidate))
-        for candidate in refused.get("ejected", ()):
-            soonest.append((candidate.member.breaker.returns_at, candidate.member.turn, candidate))
+        soonest += ((c.member.breaker.returns_at, c.member.turn, c) for c in refused.get("ejected", ()))
         return min(soonest, key=lambda item: item[:2])[2] if soonest else None
 
     @staticmethod
@@ -240,7 +239,7 @@ class Roster:
     def changed(self) -> None:
         """Anything may have changed: ask the head of every queue."""
         if len(self.room):
-            self._ask([route.name for route in self.catalog.routes()])
+            self._ask(self.room.by_model())
 
     def _ask(self, names: Iterable[str]) -> None:
         names = list(names)

@@ -90,6 +90,11 @@ class StallWatch:
         """Stays until something moves or a probe brings the backend back, also when nothing is in flight any more."""
         return self.grade == "stalled"
 
+    @property
+    def streaming(self) -> bool:
+        """Whether a stream is in flight: only then silence can be told from work."""
+        return self._streams > 0
+
     def silent_for(self, now: float) -> float:
         """Seconds of silence that count as evidence; 0 while no stream is in flight."""
         return now - self._silent_since if self._streams else 0.0

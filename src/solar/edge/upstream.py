@@ -52,13 +52,18 @@ class HttpUpstream:
 
     def send(self, request: UpstreamRequest, sink: Sink, *, fresh: bool = False) -> HttpCall:
         """Start one request, on a kept connection where there is one; `fresh` insists on a new one."""
-        call = HttpCall(self, request, sink)
+        call = HttpCall(self, request, sink, fresh=fresh)
         kept = None if fresh else self._take(key_of(request.backend))
         if kept is None:
             call.connect()
         else:
             call.begin(kept, reused=True)
         return call
+
+    @property
+    def connections(self) -> int:
+        """Open connections, idle ones included."""
+        return len(self._open)
 
     def _take(self, key: PoolKey) -> Connection | None:
         kept = self._idle.get(key)
@@ -122,15 +127,29 @@ def key_of(backend: Backend) -> PoolKey:
     return PoolKey(backend.origin, backend.ca_file, backend.verify)
 
 
+class FreshUpstream:
+    """The same transport with a new connection for each request: for probes, as only that shows that it accepts."""
+
+    def __init__(self, upstream: HttpUpstream) -> None:
+        self._upstream = upstream
+
+    def send(self, request: UpstreamRequest, sink: Sink) -> HttpCall:
+        """Start one request on a connection of its own."""
+        return self._upstream.send(request, sink, fresh=True)
+
+
 class HttpCall:
     """One request on its way: connecting, sent, or over. A kept connection that died unused is replaced in here."""
 
-    __slots__ = ("_connecting", "_pool", "connection", "paused", "replaced", "request", "reused", "sent_at", "sink")
+    __slots__ = (
+        "_connecting", "_pool", "connection", "fresh", "paused", "replaced", "request", "reused", "sent_at", "sink",
+    )  # fmt: skip
 
-    def __init__(self, pool: HttpUpstream, request: UpstreamRequest, sink: Sink) -> None:
+    def __init__(self, pool: HttpUpstream, request: UpstreamRequest, sink: Sink, *, fresh: bool) -> None:
         self._pool = pool
         self.request = request
         self.sink: Sink | None = sink
+        self.fresh = fresh  # on a connection of its own, that nobody else gets
         self.connection: Connection | None = None
         self._connecting: asyncio.Task[Any] | None = None
         self.reused = False
@@ -233,8 +252,8 @@ class HttpCall:
             return False
         if len(info) < 60:
             return False
-        (unacked,) = struct.unpack_from("=I", info, 24)
-        (last_ack_ms,) = struct.unpack_from("=I", info, 56)
+        unacked: int = struct.unpack_from("=I", info, 24)[0]
+        last_ack_ms: int = struct.unpack_from("=I", info, 56)[0]
         return unacked > 0 and last_ack_ms > ACK_OVERDUE_MS
 
 
@@ -319,9 +338,7 @@ class Connection(asyncio.Protocol):
             self.transport.writelines((b"".join(lines), request.body))
 
     def _authority(self) -> bytes:
-        return self.key.origin.authority.encode("idna") if not self.key.origin.hostname.isascii() else (
-            self.key.origin.authority.encode("ascii")
-        )
+        return self.key.origin.authority.encode("ascii")
 
     def _read_head(self, data: bytes) -> bytes:
         """Collect and read the head; returns the bytes behind it."""
@@ -359,12 +376,15 @@ class Connection(asyncio.Protocol):
         try:
             parser.feed_data(head)
         except HttpParserUpgrade:
-            return self._unreadable("it switched protocols")
+            self._unreadable("it switched protocols")
+            return None
         except HttpParserError as error:
-            return self._unreadable(f"the head of its answer is not valid HTTP ({error})")
+            self._unreadable(f"the head of its answer is not valid HTTP ({error})")
+            return None
         status: int = parser.get_status_code()
         if not self._headers_done or status == 101 or not 100 <= status <= 999:
-            return self._unreadable(f"it answered with status {status}")
+            self._unreadable(f"it answered with status {status}")
+            return None
         return status
 
     def _announce(self, status: int, *, has_rest: bool) -> None:
@@ -426,7 +446,8 @@ class Connection(asyncio.Protocol):
         transport = self.transport
         if call is not None and call.paused:
             transport.resume_reading()
-        if clean and self._parser.should_keep_alive() and not transport.get_write_buffer_size() and not self._eof:
+        kept = clean and not self._eof and call is not None and not call.fresh
+        if kept and self._parser.should_keep_alive() and not transport.get_write_buffer_size():
             self._pool.keep(self)
         else:
             transport.abort()

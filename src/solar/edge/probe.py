@@ -1,0 +1,162 @@
+"""Asks backends how they are and which models they have; each kind of engine in its own words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from solar.core.attempts import Outcome
+from solar.core.backend import LOADS_ON_DEMAND, Backend, Model
+from solar.core.size import size_of
+from solar.edge.fetch import Answer, FetchFailed, Sends, fetch
+
+HEALTH_PATHS: Mapping[str, str | None] = {
+    "ollama": None,  # has none: its list of models is the proof of life
+    "lmstudio": None,
+    "localai": "/readyz",
+}
+_OWNERS = {
+    "llamacpp": "llamacpp",
+    "vllm": "vllm",
+    "library": "ollama",
+    "sglang": "sglang",
+    "organization_owner": "lmstudio",
+}
+_LOADING_WORDS = (b"loading", b"starting", b"unavailable_error")
+
+
+class Finding(NamedTuple):
+    """What one probe found."""
+
+    state: Literal["healthy", "loading", "failed"]
+    reason: str = ""
+    models: tuple[Model, ...] | None = None  # None: it did not say
+    type: str | None = None  # what the engine is, where it told
+    timed_out: bool = False
+    refused: bool = False
+
+
+async def probe(upstream: Sends, backend: Backend, kind: str, *, seconds: float) -> Finding:
+    """One look at a backend: is it up, is it loading, what does it serve. `seconds` is for each question."""
+    try:
+        health_path = HEALTH_PATHS.get(kind, "/health")
+        if health_path is not None:
+            health = await fetch(upstream, backend, "GET", backend.root + health_path, seconds=seconds)
+            if health.status == 503:
+                return _not_ready(health)
+            if health.status >= 500 and health.status != 501:
+                return Finding("failed", f"{health_path} answered {health.status}")
+        listed = await fetch(upstream, backend, "GET", backend.prefix + "/models", seconds=seconds)
+        finding = _read_list(backend, listed)
+        if finding.type == "ollama" or kind == "ollama":
+            finding = await _with_ollama_sizes(upstream, backend, finding, seconds)
+    except FetchFailed as error:
+        return Finding(
+            "failed",
+            error.detail,
+            timed_out=error.outcome in (Outcome.TIMEOUT, Outcome.CONNECT_TIMEOUT),
+            refused=error.outcome is Outcome.REFUSED,
+        )
+    return finding
+
+
+def _not_ready(answer: Answer) -> Finding:
+    if any(word in answer.body.lower() for word in _LOADING_WORDS):
+        return Finding("loading", "it answers 503: loading")
+    return Finding("failed", "its health endpoint answered 503")
+
+
+def _read_list(backend: Backend, answer: Answer) -> Finding:
+    where = f"{backend.prefix}/models"
+    if answer.status in (401, 403):
+        hint = "its key is wrong" if backend.api_key else "it wants a key: set api_key"
+        return Finding("failed", f"{where} answered {answer.status}: {hint}")
+    if answer.status == 503:
+        return _not_ready(answer)
+    if answer.status == 404 and backend.models:
+        return Finding("healthy")  # it lists nothing, and the settings say what it has
+    if answer.status != 200:
+        hint = "; if its API stands under another path, set base_path" if answer.status == 404 else ""
+        return Finding("failed", f"{where} answered {answer.status}{hint}")
+    try:
+        listing = msgspec.json.decode(answer.body)
+    except (msgspec.DecodeError, RecursionError):
+        return Finding("failed", f"{where} did not answer in JSON")
+    data = listing.get("data") if isinstance(listing, dict) else listing
+    if not isinstance(data, list):
+        return Finding("failed", f"{where} has no list `data`")
+    models = tuple(_model(item) for item in data if isinstance(item, dict) and _name(item))
+    owners = {_OWNERS.get(str(model.facts.get("owned_by"))) for model in models}
+    return Finding("healthy", models=models, type=owners.pop() if len(owners) == 1 else None)
+
+
+def _name(item: Mapping[str, Any]) -> bool:
+    name = item.get("id")
+    return isinstance(name, str) and 0 < len(name) <= 512 and name.isprintable()
+
+
+def _model(item: dict[str, Any]) -> Model:
+    told = item.get("meta")
+    meta: dict[str, Any] = told if isinstance(told, dict) else {}
+    params = _positive(meta.get("n_params"))
+    context = _positive(item.get("max_model_len")) or _positive(meta.get("n_ctx")) or _positive(meta.get("n_ctx_train"))
+    return Model(
+        item["id"],
+        size=params / 1e9 if params else None,
+        context=int(context) if context else None,
+        facts=item,
+    )
+
+
+def _positive(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+
+
+async def _with_ollama_sizes(upstream: Sends, backend: Backend, finding: Finding, seconds: float) -> Finding:
+    """Ollama tells sizes in its own list only."""
+    answer = await fetch(upstream, backend, "GET", backend.root + "/api/tags", seconds=seconds)
+    if answer.status != 200 or finding.models is None:
+        return finding
+    try:
+        tags = msgspec.json.decode(answer.body, type=_Tags)
+    except (msgspec.DecodeError, RecursionError):
+        return finding
+    sizes = {tag.name: size_of(tag.details.parameter_size) for tag in tags.models}
+    models = tuple(_sized(model, sizes.get(model.id)) for model in finding.models)
+    return finding._replace(models=models)
+
+
+def _sized(model: Model, size: float | None) -> Model:
+    return model if size is None else Model(model.id, size, model.context, model.facts)
+
+
+class _Details(msgspec.Struct):
+    parameter_size: str = ""
+
+
+class _Tag(msgspec.Struct):
+    name: str
+    details: _Details = msgspec.field(default_factory=_Details)
+
+
+class _Tags(msgspec.Struct):
+    models: list[_Tag] = msgspec.field(default_factory=list)
+
+
+def may_be_woken(backend: Backend, kind: str) -> bool:
+    """Whether a tiny inference may be asked of it as a probe: never where that loads a model, or may cost money."""
+    return kind not in LOADS_ON_DEMAND and backend.origin.scheme == "http"
+
+
+async def try_inference(upstream: Sends, backend: Backend, model: str, *, seconds: float) -> bool:
+    """Whether a request of one token is answered, with whatever status: only silence says that an engine is stuck."""
+    body = msgspec.json.encode(
+        {"model": model, "max_tokens": 1, "stream": False, "messages": [{"role": "user", "content": "."}]}
+    )
+    try:
+        await fetch(upstream, backend, "POST", backend.prefix + "/chat/completions", body=body, seconds=seconds)
+    except FetchFailed:
+        return False
+    return True

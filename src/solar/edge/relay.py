@@ -1,0 +1,174 @@
+"""What all exchanges share: the roster, the transport, the limits, the books; and the tick that tells them the time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from solar.core.attempts import Outcome
+from solar.core.member import Member
+from solar.core.record import Record
+from solar.core.roster import Roster
+from solar.edge.exchange import ClientRequest, Exchange
+from solar.edge.metrics import Metrics
+from solar.edge.transport import Upstream
+
+EVIDENCE_EVERY = 1.0  # seconds between two looks at unacknowledged bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RelayOptions:
+    """The limits of the data path; each has the default that `Router` has."""
+
+    hold_while_loading: bool = False
+    keepalive_seconds: float = 15.0  # 0: no comments
+    keepalive_while_waiting: bool = False  # comments before the backend has said anything, at the price of a late error
+    max_body: int = 128 * 1024 * 1024  # bytes of one request
+    max_buffered_bytes: int = 512 * 1024 * 1024  # over all requests
+
+
+class Relay:
+    """The shared side of the data path. One per router and event loop."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        upstream: Upstream,
+        metrics: Metrics,
+        options: RelayOptions,
+        log: logging.Logger,
+        on_record: Callable[[Record], None],
+    ) -> None:
+        self.roster = roster
+        self.upstream = upstream
+        self.metrics = metrics
+        self.options = options
+        self.clock: Callable[[], float] = asyncio.get_running_loop().time
+        self.wall = time.time
+        self.open: set[Exchange] = set()
+        self.buffered = 0  # bytes of request bodies in memory
+        self.stopping = False  # nothing new is taken
+        self._id_prefix = secrets.token_hex(6)
+        self._ids = 0
+        self._log = log
+        self._on_record = on_record
+        self._idle: list[asyncio.Future[None]] = []
+        self._evidence_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Relay {len(self.open)} open, {self.buffered} bytes buffered>"
+
+    def new_id(self) -> str:
+        """A request id that no other process gives."""
+        self._ids += 1
+        return f"req_{self._id_prefix}{self._ids:06x}"
+
+    # --- the buffer budget
+
+    def reserve(self, size: int) -> bool:
+        """Take `size` bytes of the budget for request bodies; False when it is spent."""
+        if self.buffered + size > self.options.max_buffered_bytes:
+            return False
+        self.buffered += size
+        return True
+
+    def release_body(self, request: ClientRequest) -> None:
+        """Give back what a request's body held."""
+        self.buffered -= request.reserved
+        request.reserved = 0
+
+    # --- what exchanges report
+
+    def retried(self, exchange: Exchange, backend_id: str, outcome: Outcome, detail: str) -> None:
+        """A request leaves a backend for another."""
+        self.metrics.retried(backend_id, outcome.value)
+        self._log.info(
+            "retry request=%s backend=%s attempt=%d outcome=%r detail=%r",
+            exchange.record.id, backend_id, exchange.attempts.count, outcome.value, detail,
+        )  # fmt: skip
+
+    def ejected(self, member: Member, detail: str) -> None:
+        """A backend's circuit opened."""
+        self.metrics.ejected(member.backend.id)
+        seconds = max(0.0, member.breaker.returns_at - self.clock())
+        self._log.warning("ejected backend=%s for=%.1fs detail=%r", member.backend.id, seconds, detail)
+
+    def closed(self, exchange: Exchange) -> None:
+        """The books on a request are closed."""
+        self.release_body(exchange.request)
+        self.open.discard(exchange)
+        self.book(exchange.record)
+        if not self.open:
+            idle, self._idle = self._idle, []
+            for waiter in idle:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def book(self, record: Record) -> None:
+        """Count a finished request, and log it."""
+        self.metrics.closed(record)
+        self._on_record(record)
+
+    async def drained(self, seconds: float) -> bool:
+        """Wait until no exchange is open; False when that took longer than `seconds`."""
+        if not self.open:
+            return True
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._idle.append(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter
+        except TimeoutError:
+            return False
+        return True
+
+    # --- time
+
+    def tick(self, now: float) -> None:
+        """Let time pass for everyone: queues, silence, timeouts, keep-alive comments."""
+        roster = self.roster
+        for waiter in roster.room.expired(now):
+            if isinstance(waiter, Exchange):
+                waiter.queue_timeout()
+        self._look_for_stalls(now)
+        for exchange in list(self.open):
+            exchange.tick(now)
+        roster.changed()
+
+    def _look_for_stalls(self, now: float) -> None:
+        looks = now - self._evidence_at >= EVIDENCE_EVERY
+        if looks:
+            self._evidence_at = now
+        for member in self.roster.members.values():
+            if not member.load.in_flight:
+                continue
+            before = member.stall.grade
+            grade = member.stall.check(now, loading=member.health.state == "loading")
+            if grade == "suspect":
+                if before == "moving":
+                    self._log.info(
+                        "suspect backend=%s silent_for=%.1fs", member.backend.id, member.stall.silent_for(now)
+                    )
+                    member.health.doubted(now)
+                if looks and any(ex.unacknowledged() for ex in self.open if ex.member is member):
+                    member.stall.evidence(now, "bytes that were sent to it stay unacknowledged")
+            if member.stall.stalled and before != "stalled":
+                self.stalled(member, now)
+
+    def stalled(self, member: Member, now: float) -> None:
+        """A backend was found stalled: move what can be moved, end what cannot."""
+        reason = member.stall.stalled_reason
+        self.metrics.stalled(member.backend.id)
+        self._log.warning("stalled backend=%s detail=%r", member.backend.id, reason)
+        member.health.doubted(now)
+        for exchange in [ex for ex in self.open if ex.member is member]:
+            exchange.stalled(now, reason)
+
+    def shut(self) -> None:
+        """End every exchange that is still open, truthfully."""
+        for exchange in list(self.open):
+            exchange.shut()

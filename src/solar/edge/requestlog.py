@@ -1,0 +1,203 @@
+"""One line a request, and a handler that writes lines in batches. No key, no prompt and no answer is ever in a line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import time
+from functools import lru_cache
+from typing import Literal, TextIO
+
+from solar.core.record import Record
+
+_LONGEST = 200  # characters of a value that is not ours
+_AT_MOST = 64 * 1024  # characters that wait to be written
+_EVERY = 0.2  # seconds
+
+_LEVELS = {"broken": logging.WARNING, "failed": logging.WARNING}
+_PLAIN = re.compile(r"[!#-<>-\[\]-~]+").fullmatch  # printable ASCII without space, quote, equals sign and backslash
+
+Fields = dict[str, str | int | float | None]
+
+
+class RequestLine:
+    """A finished request as a log message. It becomes text, or fields, only where a handler wants them."""
+
+    __slots__ = ("record",)
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    def __repr__(self) -> str:
+        return f"<RequestLine {self.record.id}>"
+
+    def fields(self) -> Fields:
+        """What is known of the request; None for what is not. Times are milliseconds."""
+        record = self.record
+        first = record.first_token
+        fields: Fields = {
+            "id": record.id[:_LONGEST],
+            "endpoint": record.endpoint,
+            "model": record.model[:_LONGEST],
+            "backend": record.backend,
+            "status": record.status,
+            "end": record.end,
+            "attempts": record.attempts,
+            "queued_ms": round(record.queued * 1000, 1),
+            "ttft_ms": None if first is None else round(first * 1000, 1),
+            "duration_ms": round(record.duration * 1000, 1),
+            "overhead_ms": None if first is None else round(record.overhead * 1000, 2),
+            "tokens_in": record.tokens_in,
+            "tokens_out": record.tokens_out,
+            "bytes_in": record.bytes_in,
+            "bytes_out": record.bytes_out,
+            "client": record.client,
+        }
+        if record.stream:
+            fields["events"] = record.events
+        if record.resolved != record.model and record.resolved:
+            fields["resolved"] = record.resolved[:_LONGEST]
+        if record.session_broken:
+            fields["session"] = "broken"
+        if record.code is not None:
+            fields["code"] = record.code[:_LONGEST]
+        if record.detail:
+            fields["detail"] = record.detail[:_LONGEST]
+        return fields
+
+    def __str__(self) -> str:
+        pairs = [
+            f"{name}={value}" if value.__class__ is not str else f"{name}={_quoted(value)}"  # type: ignore[arg-type]
+            for name, value in self.fields().items()
+            if value is not None
+        ]
+        return f"request {' '.join(pairs)}"
+
+
+def _quoted(value: str) -> str:
+    """A value that cannot end its line, nor pass for another field, nor reach a terminal's controls."""
+    return value if _PLAIN(value) else json.dumps(value)
+
+
+class RequestLog:
+    """Logs each finished request once: at INFO, or at WARNING where it failed or broke."""
+
+    __slots__ = ("_logger",)
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def __repr__(self) -> str:
+        return f"<RequestLog {self._logger.name}>"
+
+    def closed(self, record: Record) -> None:
+        """The books on a request are closed."""
+        logger = self._logger
+        level = _LEVELS.get(record.end, logging.INFO)
+        if logger.isEnabledFor(level):
+            # Not logger.log(): it would search the stack for its caller, which is always this line.
+            line = logger.makeRecord(logger.name, level, __file__, 0, RequestLine(record), (), None, "closed")
+            logger.handle(line)
+
+
+_tracebacks = logging.Formatter()
+
+
+@lru_cache(maxsize=2)
+def _second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def _time(record: logging.LogRecord) -> str:
+    second = int(record.created)
+    return f"{_second(second)}.{int((record.created - second) * 1000):03d}Z"
+
+
+def _printable(text: str) -> str:
+    """Text that stays on its line, whoever wrote it."""
+    if text.isprintable():
+        return text
+    return "".join([c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text])
+
+
+def _text_line(record: logging.LogRecord) -> str:
+    line = f"{_time(record)} {record.levelname} {_printable(record.getMessage())}\n"
+    if record.exc_info:
+        told = _tracebacks.formatException(record.exc_info).splitlines()
+        line += "".join([f"    {_printable(part)}\n" for part in told])
+    return line
+
+
+def _json_line(record: logging.LogRecord) -> str:
+    said: dict[str, object] = {"time": _time(record), "level": record.levelname, "logger": record.name}
+    if isinstance(record.msg, RequestLine):
+        said["message"] = "request"
+        said |= record.msg.fields()
+    else:
+        said["message"] = record.getMessage()
+    if record.exc_info:
+        said["exception"] = _tracebacks.formatException(record.exc_info)
+    return json.dumps(said) + "\n"
+
+
+class BatchedLines(logging.Handler):
+    """Writes lines in batches: a write for each line would cost more than the request that it tells of.
+
+    A line waits for 0.2 s at most; a warning takes all that waits along at once. Where no event loop runs, nothing waits.
+    The write is a plain one: a reader of the stream that stops reading stops the program too, as with print().
+    """
+
+    def __init__(self, stream: TextIO, log_format: Literal["text", "json"] = "text") -> None:
+        super().__init__()
+        self._stream = stream
+        self._line = _json_line if log_format == "json" else _text_line
+        self._lines: list[str] = []
+        self._size = 0
+        self._timed_on: asyncio.AbstractEventLoop | None = None  # the loop whose timer will write what waits
+
+    def __repr__(self) -> str:
+        return f"<BatchedLines {len(self._lines)} waiting>"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self._line(record)
+        except (TypeError, ValueError, KeyError):  # arguments that do not fit their message
+            self.handleError(record)
+            return
+        self._lines.append(line)
+        self._size += len(line)
+        if record.levelno >= logging.WARNING or self._size >= _AT_MOST:
+            self.flush()
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+            return
+        if self._timed_on is not loop:
+            self._timed_on = loop
+            loop.call_later(_EVERY, self._due)
+
+    def _due(self) -> None:
+        self._timed_on = None
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self.lock:  # type: ignore[union-attr]
+            if not self._lines:
+                return
+            text = "".join(self._lines)
+            self._lines.clear()
+            self._size = 0
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except (OSError, ValueError):  # nobody reads it any more, its disk is full, or it is closed
+                return
+
+    def close(self) -> None:
+        self.flush()
+        super().close()
