@@ -119,7 +119,7 @@ def shown(field: Field) -> str:
         return "none"
     if isinstance(field.default, str):
         return field.default
-    return json.dumps(field.default)
+    return ", ".join(field.default) if isinstance(field.default, tuple) else json.dumps(field.default)
 
 
 def _choices(kind: Any) -> tuple[str, ...]:

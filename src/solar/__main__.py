@@ -1,0 +1,5 @@
+"""`python -m solar`: the command `solar`."""
+
+from solar.cli import main
+
+main()

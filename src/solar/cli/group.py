@@ -1,0 +1,19 @@
+"""`solar`: the group of its commands."""
+
+from __future__ import annotations
+
+import click
+
+from solar.cli.check import check_config
+from solar.cli.doctor import doctor
+from solar.cli.serve import serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="solar-control", prog_name="solar")
+def solar() -> None:
+    """One OpenAI-compatible endpoint for all the model servers you run."""
+
+
+for command in (serve, check_config, doctor):
+    solar.add_command(command)

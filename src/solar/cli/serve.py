@@ -1,0 +1,61 @@
+"""`solar serve`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from solar.cli.options import configuration_from, settings_options
+from solar.errors import SolarError
+
+if TYPE_CHECKING:
+    from solar.control.app import Listening
+
+
+@click.command()
+@settings_options
+def serve(**flags: Any) -> None:
+    """Serve one OpenAI-compatible endpoint for the backends that are named.
+
+    Every flag can be a variable too (--api-key: SOLAR_API_KEY), also in `.env`, or stand in solar.toml. The order is:
+    flag, environment, .env, solar.toml.
+    """
+    configuration = configuration_from(flags)
+    from solar.control import app  # uvicorn and all: not for `solar --help`
+
+    try:
+        status = app.serve(configuration, greet)
+    except SolarError as error:
+        raise click.ClickException(error.message) from None
+    sys.exit(status)
+
+
+def greet(listening: Listening) -> None:
+    """Say where the gateway listens and how to get in: to a person at length, to a log in a line."""
+    kept = listening.access.kept
+    if not sys.stdout.isatty():
+        key = "none" if not listening.access.keys else f"in {kept.path}" if kept is not None else "needed"
+        line = "listening url=%s backends=%d key=%s"
+        logging.getLogger("solar").info(line, listening.url, listening.backends, key)
+        return
+    backends = "1 backend" if listening.backends == 1 else f"{listening.backends} backends"
+    needed = "a key is needed" if listening.access.keys else "no key is needed, as only this machine can reach it"
+    print(f"Solar listens on {listening.url}: {backends}; {needed}.")
+    if kept is not None and kept.made:
+        print(f"Your key, shown this once and kept in {kept.path}: {kept.value}")
+    elif kept is not None:
+        print(f"Your key is in {kept.path}")
+    print(f"Try: {_curl(listening)}", flush=True)
+
+
+def _curl(listening: Listening) -> str:
+    """A command that can be pasted, and that shows no key."""
+    command = f"curl {listening.url}/v1/models"
+    if not listening.access.keys:
+        return command
+    kept = listening.access.kept
+    key = f'$(cat "{kept.path}")' if kept is not None else "$SOLAR_API_KEY"
+    return f'{command} -H "Authorization: Bearer {key}"'

@@ -1,0 +1,150 @@
+"""The composition root of the gateway: from a configuration to a router that serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TextIO
+
+from solar.control.configuration import Configuration
+from solar.control.keys import Access, access
+from solar.control.listen import listen
+from solar.control.reload import FileWatch
+from solar.control.server import Server
+from solar.control.settings import Settings
+from solar.core.backend import Backend
+from solar.edge.requestlog import BatchedLines
+from solar.edge.tasks import Tasks
+from solar.router import Router
+
+FILES_WANTED = 65_536  # a stream takes two
+
+_log = logging.getLogger("solar")
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What a gateway says when it is ready."""
+
+    url: str
+    backends: int
+    access: Access
+
+
+def serve(configuration: Configuration, greet: Callable[[Listening], None]) -> int:
+    """Serve until told to stop; returns the exit status. Raises SolarError when it cannot start.
+
+    `greet` is called once it answers.
+    """
+    settings = configuration.settings
+    log_to(sys.stderr, settings)
+    sockets = listen(settings.host, settings.port)
+    addresses = [sock.getsockname()[0] for sock in sockets]
+    admitted = access(settings.api_keys, settings.allowed_hosts, addresses, Path(settings.data_dir))
+    router = make_router(configuration, admitted)
+    _warn(configuration, admitted)
+    allow_files(FILES_WANTED)
+    ready = partial(greet, Listening(url_of(sockets[0]), len(configuration.backends), admitted))
+    with (
+        contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError),
+        asyncio.Runner(loop_factory=loop_factory()) as runner,
+    ):
+        return runner.run(_run(configuration, router, sockets, ready))
+    return 130
+
+
+def log_to(stream: TextIO, settings: Settings) -> None:
+    """Send every line of this process to `stream`; of other packages only what is a warning at least."""
+    logging.basicConfig(handlers=[BatchedLines(stream, settings.log_format)], level=logging.WARNING)
+    _log.setLevel(settings.log_level.upper())
+
+
+def make_router(configuration: Configuration, admitted: Access) -> Router:
+    """The router that a configuration describes."""
+    settings = configuration.settings
+    return Router(
+        configuration.backends,
+        default_backend=settings.default_backend,
+        health_check_interval=settings.health_check_interval,
+        session_affinity=settings.session_affinity,
+        prefix_fallback=settings.prefix_fallback,
+        api_keys=admitted.keys,
+        logger=_log,
+        cors_origins=settings.cors_origins,
+        allowed_hosts=admitted.hosts,
+        queue_limit=settings.queue_limit,
+        queue_seconds=settings.queue_seconds,
+        hold_while_loading=settings.hold_while_loading,
+        keepalive_seconds=settings.keepalive_seconds,
+        keepalive_while_waiting=settings.keepalive_while_waiting,
+        max_body=settings.max_body,
+        max_buffered_bytes=settings.max_buffered_bytes,
+        drain_seconds=settings.drain_seconds,
+    )
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's loop where it is installed, else None: asyncio's own."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def allow_files(wanted: int) -> int:
+    """Raise the limit on open files, as far as the machine allows, to `wanted`; returns what it is then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    with contextlib.suppress(ValueError, OSError):  # some systems refuse below the limit that they name
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+async def _run(
+    configuration: Configuration, router: Router, sockets: list[socket.socket], on_ready: Callable[[], None]
+) -> int:
+    def apply(backends: Sequence[Backend]) -> None:
+        router.replace_backends("static", backends)
+
+    watch = FileWatch(configuration, apply, _log)
+    server = Server(router, drain_seconds=configuration.settings.drain_seconds, on_ready=on_ready, on_hangup=watch.ask)
+    tasks = Tasks(_log)
+    tasks.spawn(watch.run(), "follow solar.toml")
+    try:
+        await server.serve(sockets)
+    finally:
+        await tasks.stop()
+    return 0
+
+
+def _warn(configuration: Configuration, admitted: Access) -> None:
+    """What the owner should know, and need not be stopped for."""
+    for warning in configuration.file.warnings if configuration.file else ():
+        _log.warning("%s", warning)
+    if not configuration.backends:
+        _log.warning("there is no backend to route to; name one with --backend NAME=URL or in solar.toml")
+    kept = admitted.kept
+    if kept is not None and kept.set_aside is not None:
+        _log.warning("the key file was damaged: it is kept as %s, and a new key was made", kept.set_aside)
+
+
+def url_of(sock: socket.socket) -> str:
+    """How a client on this machine reaches `sock`."""
+    address, port = sock.getsockname()[:2]
+    parsed = ip_address(address.partition("%")[0])
+    if parsed.is_unspecified:
+        address = "127.0.0.1" if parsed.version == 4 else "::1"
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"

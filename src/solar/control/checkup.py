@@ -1,0 +1,93 @@
+"""What `solar doctor` looks at: the machine, then each backend."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+from solar.control.app import FILES_WANTED, allow_files, url_of
+from solar.control.configuration import Configuration
+from solar.control.diagnosis import TIMEOUT, Diagnosis, diagnose_backend
+from solar.control.extra import missing
+from solar.control.listen import listen
+from solar.core.backend import Backend
+from solar.edge.fetch import FetchFailed, fetch
+from solar.edge.tasks import Tasks
+from solar.edge.upstream import HttpUpstream
+from solar.errors import InvalidSettings
+
+FILES_NEEDED = 4096
+
+
+async def checkup(configuration: Configuration) -> list[Diagnosis]:
+    """Look at everything that a configuration needs."""
+    tasks = Tasks(logging.getLogger("solar"))
+    upstream = HttpUpstream(tasks)
+    try:
+        backends = [diagnose_backend(backend, upstream) for backend in configuration.backends]
+        port, *examined = await asyncio.gather(_port(configuration, upstream), *backends)
+    finally:
+        await upstream.close()
+        await tasks.stop()
+    if not examined:
+        advice = "name one with --backend NAME=URL, SOLAR_BACKEND, or [[backends]] in solar.toml"
+        examined = [Diagnosis("backends", False, "there is none to route to", advice)]
+    return [port, _data_dir(Path(configuration.settings.data_dir)), _packages(), _loop(), _files(), *examined]
+
+
+async def _port(configuration: Configuration, upstream: HttpUpstream) -> Diagnosis:
+    host, port = configuration.settings.host, configuration.settings.port
+    try:
+        sockets = listen(host, port)
+    except InvalidSettings as error:
+        found, _, advice = error.message.partition("; ")
+        if "in use" in found and await _is_solar(host, port, upstream):
+            return Diagnosis("port", True, f"a Solar gateway serves on {host} port {port}")
+        return Diagnosis("port", False, found, advice)
+    url = url_of(sockets[0])
+    for sock in sockets:
+        sock.close()
+    return Diagnosis("port", True, f"{url} is free")
+
+
+async def _is_solar(host: str, port: int, upstream: HttpUpstream) -> bool:
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
+    url = f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+    try:
+        answer = await fetch(upstream, Backend("gateway", url), "GET", "/health", seconds=TIMEOUT)
+    except FetchFailed:
+        return False
+    return b'"backends_total"' in answer.body
+
+
+def _data_dir(path: Path) -> Diagnosis:
+    there = next((place for place in (path, *path.absolute().parents) if place.exists()), Path("/"))
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Diagnosis("data directory", True, f"{path} can be written")
+    return Diagnosis(
+        "data directory", False, f"{there} cannot be written", "choose another with --data-dir, or change its owner"
+    )
+
+
+def _packages() -> Diagnosis:
+    absent = missing()
+    if absent:
+        return Diagnosis("packages", False, f"not installed: {', '.join(absent)}", "pip install '.[server]'")
+    return Diagnosis("packages", True, "the extra 'server' is installed")
+
+
+def _loop() -> Diagnosis:
+    if missing(("uvloop",)):
+        advice = "pip install uvloop, where there is one for this platform"
+        return Diagnosis("event loop", True, "asyncio's own: uvloop, which is faster, is not installed", advice)
+    return Diagnosis("event loop", True, "uvloop")
+
+
+def _files() -> Diagnosis:
+    allowed = allow_files(FILES_WANTED)
+    if allowed < FILES_NEEDED:
+        found = f"{allowed} at most: enough for {allowed // 2} streams at a time"
+        return Diagnosis("open files", False, found, f"raise the limit: ulimit -n {FILES_WANTED}")
+    return Diagnosis("open files", True, f"{allowed} at most")
