@@ -16,9 +16,11 @@ from solar.core.openai import peek
 from solar.core.paths import Found, locate
 from solar.core.record import Record
 from solar.edge.admission import Admission
-from solar.edge.exchange import ClientRequest, Exchange, error_answer
+from solar.edge.answers import error_answer
+from solar.edge.exchange import Exchange
 from solar.edge.pages import Pages
 from solar.edge.relay import Relay
+from solar.edge.request import ClientRequest
 from solar.edge.tasks import Tasks
 from solar.errors import InvalidRequest, NoBackendAvailable, SolarError
 

@@ -13,8 +13,10 @@ from solar.core.attempts import Outcome
 from solar.core.member import Member
 from solar.core.record import Record
 from solar.core.roster import Roster
-from solar.edge.exchange import ClientRequest, Exchange
+from solar.edge.attempt import Attempt
+from solar.edge.exchange import Exchange
 from solar.edge.metrics import Metrics
+from solar.edge.request import ClientRequest
 from solar.edge.transport import Upstream
 
 EVIDENCE_EVERY = 1.0  # seconds between two looks at unacknowledged bytes
@@ -77,19 +79,21 @@ class Relay:
         return True
 
     def release_body(self, request: ClientRequest) -> None:
-        """Give back what a request's body held."""
+        """Let go of a request's body, and give back what it held."""
         self.buffered -= request.reserved
         request.reserved = 0
+        request.body = b""
 
     # --- what exchanges report
 
-    def retried(self, exchange: Exchange, backend_id: str, outcome: Outcome, detail: str) -> None:
+    def retried(self, exchange: Exchange, attempt: Attempt, outcome: Outcome, detail: str) -> None:
         """A request leaves a backend for another."""
+        backend_id = attempt.member.backend.id
         self.metrics.retried(backend_id, outcome.value)
+        number = exchange.attempts.count
         self._log.info(
-            "retry request=%s backend=%s attempt=%d outcome=%r detail=%r",
-            exchange.record.id, backend_id, exchange.attempts.count, outcome.value, detail,
-        )  # fmt: skip
+            "retry request=%s attempt=%d backend=%s detail=%r", exchange.record.id, number, backend_id, detail
+        )
 
     def ejected(self, member: Member, detail: str) -> None:
         """A backend's circuit opened."""

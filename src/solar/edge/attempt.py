@@ -1,0 +1,179 @@
+"""One try on one backend, and the books that it opens there: slot, circuit, silence, rest. Closed exactly once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from solar.core.headers import Headers, to_backend, value_of
+from solar.core.openai import splice
+from solar.core.rest import retry_after
+from solar.core.select import Candidate
+from solar.edge.request import ClientRequest
+from solar.edge.transport import Call, UpstreamRequest
+
+if TYPE_CHECKING:
+    from solar.edge.relay import Relay
+
+
+class Attempt:
+    """A request on its way to a candidate."""
+
+    __slots__ = (
+        "_epoch", "_open", "_relay", "_slot", "_watched", "call", "candidate", "headers", "length", "member",
+        "moved_at", "sent_at", "status", "timeouts",
+    )  # fmt: skip
+
+    def __init__(self, relay: Relay, candidate: Candidate, request: ClientRequest, now: float) -> None:
+        self._relay = relay
+        self.candidate = candidate
+        self.member = member = candidate.member
+        self.timeouts = member.backend.timeouts_for(candidate.model)
+        self.call: Call | None = None
+        self.status = 0
+        self.headers: Headers = []
+        self.length: int | None = None
+        self.sent_at = self.moved_at = now
+        self._open = True
+        self._slot = member.load.take(candidate.size)
+        self._epoch = member.breaker.began(now)
+        # A token is about four bytes; only the ratio to what this backend took before matters.
+        self._watched = member.stall.sent(now, streaming=request.peek.stream, prompt_tokens=len(request.body) // 4)
+        relay.roster.picked(candidate)
+
+    def __repr__(self) -> str:
+        return f"<Attempt on {self.member.backend.id}, status {self.status or 'none yet'}>"
+
+    def request(self, client: ClientRequest) -> UpstreamRequest:
+        """The client's request as this backend shall see it."""
+        backend = self.member.backend
+        endpoint = client.endpoint
+        if endpoint is None:
+            target = backend.prefix.encode("ascii") + client.target
+        else:
+            target = ((backend.prefix if endpoint.versioned else backend.root) + endpoint.upstream).encode("ascii")
+        if client.query:
+            target += b"?" + client.query
+        headers = to_backend(client.headers)
+        headers.append((b"accept-encoding", b"identity"))
+        headers.append((b"x-request-id", client.record.id.encode("latin-1")))
+        if backend.api_key is not None:
+            key = backend.api_key.encode("ascii")
+            headers.append((b"authorization", b"Bearer " + key))
+            if client.wire == "messages":
+                headers.append((b"x-api-key", key))
+        body = client.body
+        if client.peek.span is not None and self.candidate.model != client.peek.model:
+            body = splice(body, client.peek, self.candidate.model)
+        return UpstreamRequest(backend, client.method, target, headers, body, self.timeouts.connect)
+
+    # --- while it runs
+
+    def answered(self, status: int, headers: Headers, length: int | None, now: float) -> None:
+        """Its head came. That is a sign of life, and no first byte: some engines send it before they prefill."""
+        self.status, self.headers, self.length = status, headers, length
+        self.moved_at = now
+        self.member.stall.moved(now, None)
+
+    def moved(self, now: float) -> None:
+        """A piece of the body came."""
+        self.moved_at = now
+        self.member.stall.moved(now, self._watched)
+
+    def not_read(self, now: float) -> None:
+        """We are the ones who do not read: its silence says nothing."""
+        self.moved_at = now
+        self.member.stall.moved(now, None)
+
+    def proved(self, now: float) -> None:
+        """It has begun to answer: that closes a circuit on trial, however long the answer takes."""
+        breaker = self.member.breaker
+        if breaker.state != "closed":
+            breaker.succeeded(self._epoch, now)
+            self._epoch = breaker.epoch
+
+    def rests(self, now: float) -> None:
+        """It answered 429 or 503: leave that model on it alone for as long as it asks."""
+        member = self.member
+        wait = retry_after(
+            value_of(self.headers, b"retry-after"),
+            self._relay.wall(),
+            ms=value_of(self.headers, b"retry-after-ms"),
+        )
+        if wait:
+            self._relay.roster.rests.rest(member.backend.id, self.candidate.model, now + wait)
+        if self.status == 503:
+            member.health.doubted(now)
+
+    def drop(self) -> None:
+        """Give the call up; its connection closes at once."""
+        call, self.call = self.call, None
+        if call is not None:
+            call.abort()
+
+    # --- verdicts: what it says of its backend
+
+    def succeeded(self, now: float) -> None:
+        self.member.breaker.succeeded(self._epoch, now)
+
+    def abandoned(self, now: float) -> None:
+        """It says nothing: the client left, or the answer was the client's fault or a 500 that nobody contradicted."""
+        self.member.breaker.abandoned(self._epoch, now)
+
+    def failed(self, now: float, detail: str) -> None:
+        if self.member.breaker.failed(self._epoch, now):
+            self._relay.ejected(self.member, detail)
+        self.member.health.doubted(now)
+
+    def judged_by_status(self, now: float) -> None:
+        """The verdict of a complete answer. 429, 503 and a 500 that nobody contradicts say nothing."""
+        if self.status in (502, 504):
+            self.failed(now, f"it answered {self.status}")
+        elif self.status in (429, 500, 503):
+            self.abandoned(now)
+        else:
+            self.succeeded(now)
+
+    def release(self, now: float) -> None:
+        """Give the slot back; those who wait for it hear of it."""
+        if not self._open:
+            return
+        self._open = False
+        self._slot.give_back()
+        self.member.stall.closed(now, self._watched)
+        self._relay.roster.freed(self.member)
+
+    def overdue(self, now: float, *, committed: bool) -> str | None:
+        """What has taken too long, in words; None while nothing has."""
+        timeouts = self.timeouts
+        if not committed:
+            if timeouts.first_byte is not None and now - self.sent_at > timeouts.first_byte:
+                return f"no first byte within {timeouts.first_byte:g} s"
+        elif timeouts.between_bytes is not None and now - self.moved_at > timeouts.between_bytes:
+            return f"no byte for {timeouts.between_bytes:g} s"
+        return None
+
+
+class HeldAnswer:
+    """A failing answer, kept for the case that nobody does better."""
+
+    __slots__ = ("_size", "attempt", "parts", "since")
+
+    MOST = 64 * 1024  # bytes
+    SECONDS = 5.0  # that it may take to arrive
+
+    def __init__(self, attempt: Attempt, since: float) -> None:
+        self.attempt = attempt
+        self.since = since
+        self.parts: list[bytes] = []
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of body."""
+        return self._size
+
+    def keep(self, data: bytes) -> bool:
+        """False when it has grown too large to keep."""
+        self._size += len(data)
+        self.parts.append(data)
+        return self._size <= self.MOST
