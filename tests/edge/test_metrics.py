@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0,text/plain;q=0.5"
 
 BUSY = Snapshot(
-    backends=[BackendView("a", "box", "available", 2, 5), BackendView("b", "box", "down", 0, 0)],
+    backends=[BackendView("a", "box", "healthy", 2, 5), BackendView("b", "box", "down", 0, 0)],
     waiting={"qwen3:8b": 3},
     buffered_bytes=4096,
     open_exchanges=5,
@@ -311,12 +311,15 @@ def test_more_models_than_labels_become_other() -> None:
     assert value(ours, "solar_requests_waiting", model="other") == 3
 
 
-def test_a_name_that_no_backend_knows_never_becomes_a_label() -> None:
-    ours = metrics()
-    record = finished(model="", backend="", status=404, end="rejected", first_byte_after=None)
-    record.model = "made-up"
-    ours.closed(record)
-    assert "made-up" not in ours.render(None)[0].decode()
+def test_a_name_that_no_backend_has_never_becomes_a_label() -> None:
+    ours = Metrics(Snapshot, knows={"qwen3:8b"}.__contains__)
+    ours.closed(finished())
+    refused = finished(model="", backend="", status=404, end="rejected", first_byte_after=None)
+    refused.model = "made-up"
+    ours.closed(refused)
+    for number in range(3):  # a default backend is asked for anything
+        ours.closed(finished(model=f"made-up-{number}"))
+    assert label_values(ours, "gen_ai_request_model") == {"", "qwen3:8b", "other"}
 
 
 def backends_in(of: Metrics) -> set[str]:

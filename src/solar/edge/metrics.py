@@ -39,7 +39,7 @@ class BackendView:
 
     id: str
     host: str
-    state: str  # "available", or the one word that says why it is not
+    state: str  # one word
     in_flight: int
     models: int  # how many it serves
 
@@ -49,7 +49,7 @@ class Snapshot:
     """The router at the moment of a scrape."""
 
     backends: Sequence[BackendView] = ()
-    waiting: Mapping[str, int] = field(default_factory=dict)  # model -> requests in its queue
+    waiting: Mapping[str, int] = field(default_factory=dict)  # a model as clients ask for it -> requests in its queue
     buffered_bytes: int = 0  # of request bodies
     open_exchanges: int = 0
     upstream_connections: int = 0
@@ -72,10 +72,15 @@ class _Books:
 
 
 class Metrics:
-    """All that one router counts. It is a collector too, in prometheus_client's sense."""
+    """All that one router counts. It is a collector too, in prometheus_client's sense.
 
-    def __init__(self, view: Callable[[], Snapshot]) -> None:
+    `knows` says whether some backend has a model of this name: where a default backend takes whatever is asked for,
+    clients could else fill the places for model names with names of their own.
+    """
+
+    def __init__(self, view: Callable[[], Snapshot], knows: Callable[[str], bool] = lambda name: True) -> None:
         self._view = view
+        self._knows = knows
         self._books: dict[tuple[str, str, str, int, str], _Books] = {}
         self._models: dict[str, str] = {"": ""}  # a model's name -> its label
         self._backends: dict[str, None] = {"": None}  # in order of appearance; "" is no backend
@@ -153,10 +158,10 @@ class Metrics:
             books.per_token.observe((record.ended_at - first) / (tokens_out - 1))
 
     def _model(self, name: str) -> str:
-        """The label of a model: its name, while there is room. Names that clients made up never come here."""
+        """The label of a model: its name, if a backend has it and while there is room."""
         if name in self._models:
             return self._models[name]
-        if len(self._models) > MODELS_KEPT:
+        if len(self._models) > MODELS_KEPT or not self._knows(name):
             return "other"
         self._models[name] = name
         return name
