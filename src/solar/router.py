@@ -111,7 +111,7 @@ class Router:
             max_buffered_bytes=max_buffered_bytes,
         )
         self._admission = Admission(api_keys=api_keys, cors_origins=cors_origins, allowed_hosts=allowed_hosts)
-        self.metrics = Metrics(self._snapshot)
+        self.metrics = Metrics(self._snapshot, lambda name: self._roster.catalog.resolve(name) is not None)
         self._request_log = RequestLog(self._log)
         self._running: _Running | None = None
         self._users = 0

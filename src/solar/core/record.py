@@ -17,9 +17,9 @@ class Record:
     """One request, from its head to the end of its answer. Times are seconds of the event loop's clock."""
 
     __slots__ = (
-        "attempts", "backend", "bytes_in", "bytes_out", "client", "code", "detail", "end", "ended_at", "endpoint",
-        "events", "first_byte_at", "id", "method", "model", "path", "queued", "resolved", "sent_at", "session_broken",
-        "started_at", "status", "stream", "tokens_in", "tokens_out", "upstream_seconds",
+        "attempts", "backend", "body_at", "bytes_in", "bytes_out", "client", "code", "detail", "end", "ended_at",
+        "endpoint", "events", "first_byte_at", "id", "method", "model", "path", "queued", "resolved", "sent_at",
+        "session_broken", "started_at", "status", "stream", "tokens_in", "tokens_out", "upstream_seconds",
     )  # fmt: skip
 
     def __init__(
@@ -31,6 +31,7 @@ class Record:
         self.endpoint = endpoint  # "chat", "embeddings", ...: a name from core.paths, bounded
         self.client = client  # its address
         self.started_at = started_at
+        self.body_at = started_at  # when the whole request was here
         self.model = ""  # as asked for
         self.resolved = ""  # the answering backend's own name for it
         self.backend = ""  # the id of the last backend that was tried
@@ -64,9 +65,9 @@ class Record:
 
     @property
     def overhead(self) -> float:
-        """Seconds that we took ourselves before the first byte: neither the queue's nor a backend's."""
+        """Seconds that we took ourselves before the first byte: not the client's upload, the queue's or a backend's."""
         until = self.first_byte_at if self.first_byte_at is not None else self.ended_at
-        return max(0.0, until - self.started_at - self.queued - self.upstream_seconds)
+        return max(0.0, until - self.body_at - self.queued - self.upstream_seconds)
 
     @property
     def first_token(self) -> float | None:

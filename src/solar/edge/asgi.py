@@ -173,7 +173,7 @@ class AsgiDoor:
             return False
         request.body = parts[0] if len(parts) == 1 else b"".join(parts)
         request.record.bytes_in = size
-        del relay
+        request.record.body_at = relay.clock()
         return True
 
     def _reserve(self, request: ClientRequest, size: int) -> None:
