@@ -3,7 +3,7 @@ import pytest
 from solar.core.attempts import Attempts, Outcome, RetryBudget, after_replacement, died_unused, outcome_of_status
 
 NEVER_TAKEN = [Outcome.REFUSED, Outcome.CONNECT_TIMEOUT, Outcome.BUSY, Outcome.DIED_UNUSED]
-TAKEN = [Outcome.RESET, Outcome.UNREADABLE, Outcome.FAILED, Outcome.STALLED, Outcome.TIMEOUT]
+TAKEN = [Outcome.RESET, Outcome.UNREADABLE, Outcome.FAILED, Outcome.STALLED]
 
 
 @pytest.mark.parametrize("status", [200, 204, 307, 400, 401, 404, 408, 422, 501, 505, 599])
@@ -53,8 +53,8 @@ def test_never_retries_after_the_commit(outcome: Outcome) -> None:
     assert not attempts.may_retry(outcome, committed=True)
 
 
-@pytest.mark.parametrize("outcome", [Outcome.ANSWERED, Outcome.BROKEN])
-def test_never_retries_what_was_answered_or_broke_after_the_commit(outcome: Outcome) -> None:
+@pytest.mark.parametrize("outcome", [Outcome.ANSWERED, Outcome.BROKEN, Outcome.TIMEOUT])
+def test_never_retries_what_was_answered_or_broke_or_took_too_long(outcome: Outcome) -> None:
     attempts = Attempts()
     attempts.began("a")
     assert not attempts.may_retry(outcome, committed=False)
