@@ -38,7 +38,7 @@ class Exchange:
 
     __slots__ = (
         "_attempt", "_client", "_committed", "_gone", "_head_sent", "_held", "_last", "_last_out", "_paused",
-        "_queued_at", "_relay", "_state", "_tail", "_unproved_500", "_watch", "attempts", "record", "request",
+        "_queued_at", "_relay", "_served", "_state", "_tail", "_unproved_500", "_watch", "attempts", "record", "request",
     )  # fmt: skip
 
     _attempt: Attempt  # the current one; set once the first has begun
@@ -61,6 +61,7 @@ class Exchange:
         self._head_sent = False
         self._paused = False
         self._gone = False
+        self._served = False  # the client has had the whole stream before it left
 
     def __repr__(self) -> str:
         return f"<Exchange {self.record.id} {_STATES[self._state]}, {self.attempts!r}>"
@@ -411,6 +412,9 @@ class Exchange:
             return
         now = self._relay.clock()
         self._gone = True
+        if self._watch is not None and self._watch.finished(clean=False):
+            self._served = True  # SDKs leave at [DONE]; the backend is about to end, and its connection can be kept
+            return
         member = self.member
         if member is not None and member.backend.cancel == "drain":
             if self._paused:
@@ -525,7 +529,7 @@ class Exchange:
         self._state = _CLOSED
         record = self.record
         record.ended_at = now
-        record.end = "client_gone" if self._gone else end
+        record.end = "client_gone" if self._gone and not self._served else end
         record.code = code
         record.detail = detail
         if self._gone and not self._head_sent:

@@ -49,7 +49,7 @@ class Relay:
         self.upstream = upstream
         self.metrics = metrics
         self.options = options
-        self.clock: Callable[[], float] = asyncio.get_running_loop().time
+        self.clock: Callable[[], float] = time.monotonic  # uvloop's own stands still within an iteration
         self.wall = time.time
         self.open: set[Exchange] = set()
         self.buffered = 0  # bytes of request bodies in memory

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import ssl
 import struct
+from time import monotonic
 from typing import Any, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -187,7 +188,7 @@ class HttpCall:
         """Send the request on `connection`."""
         self.connection = connection
         self.reused = reused
-        self.sent_at = connection.loop.time()
+        self.sent_at = monotonic()
         if self.paused:
             connection.transport.pause_reading()
         connection.start(self)
@@ -196,7 +197,7 @@ class HttpCall:
         """The connection broke after `answered` bytes of the answer."""
         connection = self.connection
         if connection is not None and self.sink is not None and outcome is Outcome.RESET:
-            waited = connection.loop.time() - self.sent_at
+            waited = monotonic() - self.sent_at
             if died_unused(self.reused, answered, waited):
                 self.connection = None
                 self.replaced = True
@@ -262,13 +263,12 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_buffer", "_chunks", "_complete", "_eof", "_headers", "_headers_done", "_informational", "_left", "_mode",
-        "_parser", "_pool", "_received", "_second", "call", "key", "loop", "transport",
+        "_parser", "_pool", "_received", "_second", "call", "key", "transport",
     )  # fmt: skip
 
     def __init__(self, pool: HttpUpstream, key: PoolKey) -> None:
         self._pool = pool
         self.key = key
-        self.loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
         self.call: HttpCall | None = None
         self._reset()
