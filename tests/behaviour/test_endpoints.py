@@ -1,8 +1,8 @@
 """Every endpoint reaches its backend at the right path, and neither way is a byte changed."""
 
 import pytest
-from asgi_call import CHAT, call, get, post, routed
 
+from asgi_call import CHAT, call, get, post, routed
 from solar import Backend, Router
 from solar.testing import FakeBackend, faults
 

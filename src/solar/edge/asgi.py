@@ -53,6 +53,8 @@ class AsgiDoor:
         path = route_path(scope)
         found = locate(path)
         method: str = scope["method"]
+        if method == "HEAD":
+            send = _head_only(send)
         record = self._record(scope, headers, path, found)
         admission = self._admission
         refusal = admission.refusal(found, headers) if method != "OPTIONS" else None
@@ -77,7 +79,7 @@ class AsgiDoor:
                 return
             status, kind, body, extra = page
             answer = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *extra, *client.cors]
-            await _reply(send, status, answer, b"" if method == "HEAD" else body, record)
+            await _reply(send, status, answer, body, record)
             if found.kind in ("models", "model"):
                 self._book(record, status, len(body))
 
@@ -110,7 +112,7 @@ class AsgiDoor:
             headers.append((b"allow", ", ".join((*found.methods, "OPTIONS")).encode("ascii")))
         if error.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        await _reply(send, error.status, headers + client.cors, b"" if record.method == "HEAD" else body, record)
+        await _reply(send, error.status, headers + client.cors, body, record)
         self._book(record, error.status, len(body), error)
 
     async def _infer(
@@ -322,6 +324,15 @@ async def _watch(receive: Receive, exchange: Exchange) -> None:
         if message["type"] == "http.disconnect":
             exchange.client_gone()
             return
+
+
+def _head_only(send: Send) -> Send:
+    """An answer to HEAD has the headers of the answer to GET, and no body; not every server sees to that."""
+
+    async def send_head(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return send_head
 
 
 async def _reply(send: Send, status: int, headers: Headers, body: bytes, record: Record) -> None:
