@@ -48,10 +48,12 @@ async def test_each_backend_has_its_own_name_for_an_alias() -> None:
 
 
 async def test_an_alias_is_listed_among_the_models() -> None:
-    async with FakeBackend(["real"]) as fake:
-        async with Router([Backend("one", fake.url, aliases={"mine": "real"})]) as router:
-            assert [model["id"] for model in (await get(router, "/v1/models")).json["data"]] == ["mine", "real"]
-            assert (await get(router, "/v1/models/mine")).json["id"] == "mine"
+    async with (
+        FakeBackend(["real"]) as fake,
+        Router([Backend("one", fake.url, aliases={"mine": "real"})]) as router,
+    ):
+        assert [model["id"] for model in (await get(router, "/v1/models")).json["data"]] == ["mine", "real"]
+        assert (await get(router, "/v1/models/mine")).json["id"] == "mine"
 
 
 @pytest.mark.parametrize(("has", "asked"), [("x:latest", "x"), ("x", "x:latest"), ("x:latest", "x:latest"), ("x", "x")])
@@ -109,9 +111,12 @@ async def test_an_empty_name_never_matches_anything(fallback: str, body: bytes) 
 
 
 async def test_one_model_on_two_backends_is_unique() -> None:
-    async with FakeBackend(["m:8b"]) as one, FakeBackend(["m:8b"]) as two:
-        async with routed(one, two, prefix_fallback="unique") as router:
-            assert (await post(router)).status == 200
+    async with (
+        FakeBackend(["m:8b"]) as one,
+        FakeBackend(["m:8b"]) as two,
+        routed(one, two, prefix_fallback="unique") as router,
+    ):
+        assert (await post(router)).status == 200
 
 
 async def test_an_unknown_model_is_not_found() -> None:
@@ -202,10 +207,12 @@ async def test_an_empty_list_is_a_list() -> None:
 
 
 async def test_a_model_that_loads_is_still_listed() -> None:
-    async with FakeBackend(["m"], loading=True) as fake:
-        async with Router([Backend("one", fake.url, models=("m",))]) as router:
-            assert router.backends[0].state == "loading"
-            assert [model["id"] for model in (await get(router, "/v1/models")).json["data"]] == ["m"]
+    async with (
+        FakeBackend(["m"], loading=True) as fake,
+        Router([Backend("one", fake.url, models=("m",))]) as router,
+    ):
+        assert router.backends[0].state == "loading"
+        assert [model["id"] for model in (await get(router, "/v1/models")).json["data"]] == ["m"]
 
 
 async def test_a_model_that_only_dead_backends_have_is_not_listed() -> None:
@@ -236,7 +243,9 @@ async def test_an_unknown_model_id_is_not_found() -> None:
 
 
 async def test_everything_that_is_listed_routes() -> None:
-    async with FakeBackend(["m", "org/n:8b"]) as fake:
-        async with Router([Backend("one", fake.url, aliases={"x": "m"}, models=("extra",))]) as router:
-            for model in (await get(router, "/v1/models")).json["data"]:
-                assert (await post(router, asking(model["id"]))).status == 200
+    async with (
+        FakeBackend(["m", "org/n:8b"]) as fake,
+        Router([Backend("one", fake.url, aliases={"x": "m"}, models=("extra",))]) as router,
+    ):
+        for model in (await get(router, "/v1/models")).json["data"]:
+            assert (await post(router, asking(model["id"]))).status == 200
