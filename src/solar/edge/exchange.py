@@ -38,7 +38,8 @@ class Exchange:
 
     __slots__ = (
         "_attempt", "_client", "_committed", "_gone", "_head_sent", "_held", "_last", "_last_out", "_paused",
-        "_queued_at", "_relay", "_served", "_state", "_tail", "_unproved_500", "_watch", "attempts", "record", "request",
+        "_queued_at", "_relay", "_served", "_state", "_tail", "_unproved_500", "_watch", "attempts", "record",
+        "request",
     )  # fmt: skip
 
     _attempt: Attempt  # the current one; set once the first has begun
