@@ -58,9 +58,10 @@ class Sources:
             return Written(self.flags[setting.name], setting.flag)
         for variable in (setting.variable, setting.plain):
             for called, held in self.variables:
-                text = held.get(variable, "") if variable else ""
-                if text.strip():  # an empty variable is the usual way to say that there is none
-                    return Written(setting.parts(text), f"{variable}{called}")
+                if (
+                    variable and (text := held.get(variable, "")).strip()
+                ):  # an empty variable is the usual way to say that there is none
+                    return Written(setting.parts(text, variable), f"{variable}{called}")
         return None
 
     def combine(self, path: Path | None) -> Configuration:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from solar.core.attempts import Outcome
-from solar.core.backend import Backend
+from solar.core.backend import Backend, Origin
 from solar.edge.fetch import Answer, FetchFailed, fetch
 from solar.edge.probe import HEALTH_PATHS
 from solar.edge.upstream import HttpUpstream, key_of
@@ -50,12 +50,17 @@ async def diagnose_backend(backend: Backend, upstream: HttpUpstream) -> Diagnosi
 
 async def _connect(backend: Backend, upstream: HttpUpstream) -> tuple[str, str] | None:
     """What is wrong on the way to it, and what to do."""
-    origin = backend.origin
+    wrong = await _reach(backend.origin, None)
+    context = upstream.context(key_of(backend))
+    return wrong if wrong is not None or context is None else await _reach(backend.origin, context)
+
+
+async def _reach(origin: Origin, tls: ssl.SSLContext | None) -> tuple[str, str] | None:
     where = origin.authority
+    no_tls = "write http:// in its url instead of https://"
     try:
-        context = upstream.context(key_of(backend))
         async with asyncio.timeout(TIMEOUT):
-            _, writer = await asyncio.open_connection(origin.hostname, origin.port, ssl=context)
+            _, writer = await asyncio.open_connection(origin.hostname, origin.port, ssl=tls)
     except socket.gaierror as error:
         return f"the name {origin.hostname} is unknown ({error.strerror})", "correct its url, or write an IP address"
     except ConnectionRefusedError:
@@ -72,7 +77,7 @@ async def _connect(backend: Backend, upstream: HttpUpstream) -> tuple[str, str] 
             "set ca_file to the bundle that signs it; verify = false accepts any certificate"
         )
     except ssl.SSLError as error:
-        return f"{where} does not speak TLS ({error.reason})", "write http:// in its url instead of https://"
+        return f"{where} does not speak TLS ({error.reason})", no_tls
     except OSError as error:
         return f"no connection to {where}: {(error.strerror or str(error)).lower()}", "correct its url, or the network"
     writer.close()

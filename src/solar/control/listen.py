@@ -28,27 +28,31 @@ def listen(host: str, port: int) -> list[socket.socket]:
         for number, (family, address) in enumerate(addresses, start=1):
             taken = bound[0].getsockname()[1] if bound else port
             try:
-                sock = socket.socket(family, socket.SOCK_STREAM)
-                undo.callback(sock.close)
-                _bind(sock, (address[0], taken, *address[2:]), alone=len(addresses) == 1)
+                sock = _bound(family, (address[0], taken, *address[2:]), alone=len(addresses) == 1)
             except OSError as error:
                 # `localhost` may name ::1 on a machine without IPv6.
                 if error.errno in _NOT_HERE and (bound or number < len(addresses)):
                     continue
                 raise InvalidSettings(_why_not(host, taken, error)) from None
-            bound.append(sock)
+            bound.append(undo.enter_context(sock))
         undo.pop_all()
     return bound
 
 
-def _bind(sock: socket.socket, address: tuple[object, ...], *, alone: bool) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if sock.family == socket.AF_INET6:
-        # `--host ::` alone means every address, IPv4's too.
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if alone else 1)
-    sock.bind(address)
-    sock.listen(BACKLOG)  # here, not later: of two that are bound only one may listen
-    sock.setblocking(False)
+def _bound(family: int, address: tuple[object, ...], *, alone: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # `--host ::` alone means every address, IPv4's too.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if alone else 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)  # here, not later: of two that are bound only one may listen
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _why_not(host: str, port: int, error: OSError) -> str:

@@ -61,8 +61,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session_affinity: Annotated[
         tuple[Literal["header", "user", "prompt_cache_key"], ...],
         Meta(
-            description="What names a session, whose requests then stay on one backend: the `X-Session-ID` header, "
-            "or that field of the body.",
+            description="What names a session, whose requests then stay on one backend: `header` (`X-Session-ID`), or "
+            "a field of the body, `user` or `prompt_cache_key`.",
             examples=[["header"]],
         ),
     ] = ()
@@ -81,19 +81,23 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 15.0
     keepalive_while_waiting: Annotated[
         bool,
-        Meta(description="Whether a stream that waits in the queue starts at once, with comments, its errors inside."),
+        Meta(
+            description="Whether a stream that waits in the queue starts at once, with comments; a refusal is then "
+            "an error event inside it."
+        ),
     ] = False
-    max_body: Annotated[Size, Meta(description="Largest request body, in bytes.")] = 128 * MIB
-    max_buffered_bytes: Annotated[Size, Meta(description="Bytes of all request bodies that are held at a time.")] = (
-        512 * MIB
-    )
+    max_body: Annotated[Size, Meta(description="Largest request body, in bytes (128 MiB).")] = 128 * MIB
+    max_buffered_bytes: Annotated[
+        Size, Meta(description="Bytes of all request bodies that are held at a time (512 MiB).")
+    ] = 512 * MIB
     drain_seconds: Annotated[
         float,
         Meta(ge=0, le=86_400, description="How long what is in flight may take to end when the gateway stops."),
     ] = 30.0
-    log_format: Annotated[Literal["text", "json"], Meta(description="How log lines look.")] = "text"
+    log_format: Annotated[Literal["text", "json"], Meta(description="How log lines look: `text` or `json`.")] = "text"
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="The least severe lines that are logged.")
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least severe lines that are logged: `debug`, `info`, `warning` or `error`."),
     ] = "info"
 
     def __repr__(self) -> str:
@@ -118,10 +122,12 @@ class Setting:
     def name(self) -> str:
         return self.field.name
 
-    def parts(self, text: str) -> str | tuple[str, ...]:
+    def parts(self, text: str, variable: str) -> str | tuple[str, ...]:
         """A variable's text; a list is divided at commas, or also at spaces where no entry can hold one."""
         if not self.field.many:
             return text.strip()
+        if variable == self.plain:  # it never held more than one
+            return (text.strip(),)
         between = r"," if self.name == "api_keys" else r"[\s,]+"
         return tuple(part.strip() for part in re.split(between, text) if part.strip())
 

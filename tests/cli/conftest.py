@@ -1,0 +1,23 @@
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from gateway_process import Gateway
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+    """Starts `solar serve` with the given flags, in `tmp_path`; ends what it started."""
+    started: list[Gateway] = []
+
+    def start(*flags: str, env: Mapping[str, str] | None = None) -> Gateway:
+        started.append(Gateway(tmp_path, *flags, env=env))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.ended()
+        assert one.process.stdout is not None
+        one.process.stdout.close()
