@@ -102,7 +102,8 @@ class Watch:
             self._first = piece[:4096]
         if complete:
             self.events += piece.count(b"\n\n") or piece.count(b"\n\r\n")
-        if piece[:1] != b":":  # comments must not push the end out of sight
+        # Comments must not push the end out of sight; but an event may follow one in the same piece.
+        if piece[:1] != b":" or b"\ndata:" in piece:
             self._last.append(piece)
         dialect = self._dialect
         if dialect.anywhere and not self._ended and dialect.end is not None:

@@ -61,7 +61,9 @@ async def reply(wire: Wire) -> Reply:
                 while size := int(await wire.reader.readuntil(b"\r\n"), 16):
                     body += (await wire.reader.readexactly(size + 2))[:-2]
                 await wire.reader.readexactly(2)
-            elif "content-length" in headers and status not in (204, 304):
+            elif status in (204, 304):
+                pass
+            elif "content-length" in headers:
                 left = int(headers["content-length"])
                 while left:
                     data = await wire.reader.read(left)
@@ -69,6 +71,8 @@ async def reply(wire: Wire) -> Reply:
                         return Reply(status, headers, bytes(body), whole=False)
                     body += data
                     left -= len(data)
+            else:
+                body += await wire.reader.read()
     except (asyncio.IncompleteReadError, ConnectionResetError):
         return Reply(status, headers, bytes(body), whole=False)
     return Reply(status, headers, bytes(body), whole=True)
@@ -142,7 +146,9 @@ def gateways(door: str) -> Serves:
         async with serve(router, door) as url:
             gw = Gateway(url, router)
             router.on_record = gw.book
-            yield gw
-            await router.stop()  # before the server, which would wait for answers that never end
+            try:
+                yield gw
+            finally:
+                await router.stop()  # before the server, which would wait for answers that never end
 
     return start
