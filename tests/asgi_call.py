@@ -164,10 +164,3 @@ async def routed(*fakes: FakeBackend, **options: Any) -> AsyncIterator[Router]:
     ids: Sequence[str] = ("one", "two", "three", "four")
     async with Router([Backend(ids[n], fake.url) for n, fake in enumerate(fakes)], **options) as router:
         yield router
-
-
-async def until(condition: Callable[[], object], seconds: float = 5) -> None:
-    """Returns once `condition()` is true, for what tells nobody when it changes. Raises TimeoutError."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  there is no event to wait for
-            await asyncio.sleep(0.005)

@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+from gateways import until
 
-from asgi_call import CHAT, call, get, post, routed, until
+from asgi_call import CHAT, call, get, post, routed
 from solar import Backend, Router
 from solar.testing import FakeBackend
 

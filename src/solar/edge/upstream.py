@@ -381,6 +381,9 @@ class Connection(asyncio.Protocol):
         except HttpParserError as error:
             self._unreadable(f"the head of its answer is not valid HTTP ({error})")
             return None
+        if parser.get_http_version() not in ("1.0", "1.1"):
+            self._unreadable("it did not answer in HTTP/1.1")
+            return None
         status: int = parser.get_status_code()
         if not self._headers_done or status == 101 or not 100 <= status <= 999:
             self._unreadable(f"it answered with status {status}")
