@@ -68,6 +68,8 @@ async def _reach(origin: Origin, tls: ssl.SSLContext | None) -> tuple[str, str] 
             "start the server, or correct the port in its url; inside a container 127.0.0.1 is the container itself"
         )
     except TimeoutError:
+        if tls is not None:
+            return f"{where} does not speak TLS within {TIMEOUT:g} s", no_tls
         return (
             f"no connection to {where} within {TIMEOUT:g} s",
             "is the machine on, and does a firewall let you through?",
