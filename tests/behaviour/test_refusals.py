@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from asgi_call import CHAT, Call, call, get, post, routed
-from solar import Backend, Router
+from solar import Backend, Router, Timeouts
 from solar.testing import FakeBackend, faults
 
 EVERY_WIRE = [CHAT, "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/audio/speech", "/tokenize"]
@@ -180,8 +180,6 @@ async def test_a_full_queue_is_a_429_that_says_when_to_come_back() -> None:
 
 
 async def test_a_backends_silence_is_a_504() -> None:
-    from solar import Timeouts
-
     async with FakeBackend(["m"]) as fake:
         fake.always(faults.silent())
         backend = Backend("one", fake.url, models=("m",), timeouts=Timeouts(first_byte=0.1))

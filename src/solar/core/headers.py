@@ -43,6 +43,10 @@ NOT_TO_CLIENTS = frozenset(
         b"upgrade",
         b"vary",  # said again by us where origins matter
         b"x-request-id",
+        # A Solar behind us has said these of its own part of the way.
+        b"x-solar-attempts",
+        b"x-solar-backend",
+        b"x-solar-overhead-ms",
         # Two answers to one CORS question make a browser refuse both.
         b"access-control-allow-credentials",
         b"access-control-allow-headers",
