@@ -1,8 +1,10 @@
 """One real llama-server process, as the tests of this folder start, freeze and kill it."""
 
 import asyncio
+import fcntl
 import http.client
 import importlib.util
+import json
 import shutil
 import signal
 import socket
@@ -33,14 +35,17 @@ class LlamaServer:
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         # fmt: off
-        command = [
+        self._command = [
             str(engine.binary), "--host", HOST, "--port", str(self.port), "-m", str(engine.model), "--alias", MODEL_ID,
             "-t", "1", "-c", "4096", "-np", "4", "--device", "none", "--metrics", "--slots", "--jinja", *flags,
         ]
         # fmt: on
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
 
     def __repr__(self) -> str:
@@ -76,6 +81,11 @@ class LlamaServer:
         self.process.kill()
         self.process.wait()
 
+    def restart(self) -> None:
+        """Start again what was killed, on the same port."""
+        assert not self.is_running()
+        self.process = self._start()
+
     def freeze(self) -> None:
         """SIGSTOP: the kernel goes on accepting connections and bytes, nothing answers."""
         self.process.send_signal(signal.SIGSTOP)
@@ -91,8 +101,39 @@ class LlamaServer:
         except subprocess.TimeoutExpired:
             self.kill()
 
+    def taken(self) -> int:
+        """How many requests its slots have taken since it was first started."""
+        return self.log.read_bytes().count(b"processing task")
+
+    def busy_slots(self) -> int:
+        """How many slots are at work now, as it says itself."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
+        try:
+            connection.request("GET", "/slots")
+            return sum(slot["is_processing"] for slot in json.load(connection.getresponse()))
+        finally:
+            connection.close()
+
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
+
+
+class HeldModel:
+    """A copy of the model that no engine can open before `release`: one that is started on it stays in loading.
+
+    A write lease makes Linux hold every open() of the file until the lease is given back, 45 s at most.
+    """
+
+    def __init__(self, model: Path, copy: Path) -> None:
+        shutil.copyfile(model, copy)
+        self.flags = ("-m", str(copy))
+        self._file = copy.open("r+b")
+        fcntl.fcntl(self._file, fcntl.F_SETSIG, signal.SIGURG)  # who asks for the file is told by a signal: an idle one
+        fcntl.fcntl(self._file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+
+    def release(self) -> None:
+        """Closing gives the lease back."""
+        self._file.close()
 
 
 class Llamas:
@@ -102,13 +143,21 @@ class Llamas:
         self._engine = engine
         self._logs = logs
         self.started: list[LlamaServer] = []
+        self._held: list[HeldModel] = []
 
     def __call__(self, name: str = "llama", *flags: str) -> LlamaServer:
         server = LlamaServer(name, self._engine, self._logs / f"{name}-{len(self.started)}.log", *flags)
         self.started.append(server)
         return server
 
+    def hold_model(self) -> HeldModel:
+        """For `llama("slow", *held.flags)`, which loads until `held.release()`."""
+        self._held.append(HeldModel(self._engine.model, self._logs / f"held-{len(self._held)}.gguf"))
+        return self._held[-1]
+
     def stop(self) -> None:
+        for held in self._held:
+            held.release()
         for server in self.started:
             server.stop()
 
