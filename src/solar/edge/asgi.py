@@ -214,7 +214,7 @@ class AsgiDoor:
         client.exchange = exchange
         exchange.begin()
         # ASGI shows that a client left only to those who ask: this one asks while the answer is being made.
-        watcher = self._tasks.spawn(_watch(receive, exchange), "client")
+        watcher = self._tasks.spawn(_watch(receive, exchange, client), "client")
         try:
             await client.carry(send)
         except OSError:  # how servers tell that the client is gone
@@ -319,11 +319,12 @@ class AsgiClient:
         await send({"type": "http.response.body", "body": body})
 
 
-async def _watch(receive: Receive, exchange: Exchange) -> None:
+async def _watch(receive: Receive, exchange: Exchange, client: AsgiClient) -> None:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             exchange.client_gone()
+            client.abort()  # nobody will wake it any more
             return
 
 
