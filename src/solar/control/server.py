@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import signal
@@ -30,7 +31,7 @@ class Server(uvicorn.Server):
                 router,
                 http="httptools",
                 ws="none",
-                lifespan="on",
+                lifespan="off",  # the router is started and stopped below
                 interface="asgi3",
                 log_config=None,
                 access_log=False,
@@ -49,9 +50,9 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
+        await self._router.start()
         await super().startup(sockets)
-        if self.started:
-            self._on_ready()
+        self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the door; meanwhile the router drains, and then ends what is left as its wire format asks."""
@@ -66,6 +67,9 @@ class Server(uvicorn.Server):
 
         def stop() -> None:
             if self.should_exit:
+                logging.getLogger(
+                    "uvicorn.error"
+                ).disabled = True  # what it would say of requests that are cut is no news
                 serving.cancel()
             self.should_exit = True
 
