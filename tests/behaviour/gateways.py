@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,13 @@ DEADLINE = 5.0  # seconds that anything awaited here may take
 def backend(fake: FakeBackend, name: str = "a", **settings: Any) -> Backend:
     """A fake as the router gets to know it: routable at once, without a probe."""
     return Backend(name, fake.url, **{"models": fake.models, **settings})
+
+
+@asynccontextmanager
+async def fakes(count: int, **settings: Any) -> AsyncIterator[list[FakeBackend]]:
+    """Some backends that all have the model m."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(FakeBackend(["m"], **settings)) for _ in range(count)]
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -116,6 +123,13 @@ class Gateway:
     def waiting(self) -> int:
         """Requests in a queue."""
         return len(self.router._roster.room)
+
+    def later(self, seconds: float) -> None:
+        """Lets time pass at once, as far as the router can tell; what is due happens at its next tick."""
+        running = self.router._running
+        assert running is not None
+        clock = running.relay.clock
+        running.relay.clock = lambda: clock() + seconds
 
     def book(self, record: Record) -> None:
         self.records.append(record)

@@ -46,6 +46,12 @@ def assert_truthful(got, path, whole_events):
     assert not any(end in got.body for end in ENDS)
 
 
+async def collect(stream, into):
+    """Keeps what came before a stream raises, too."""
+    async for event in stream:
+        into.append(event)
+
+
 @every_wire
 @pytest.mark.parametrize("fault", BREAKS, ids=repr)
 async def test_a_broken_stream_ends_with_one_error_and_without_its_last_chunk(gateway, path, fault):
@@ -156,8 +162,7 @@ async def test_the_openai_client_raises_when_a_stream_broke(gateway, fault):
         stream = await ai.chat.completions.create(model="m", messages=MESSAGES, stream=True)
         chunks = []
         with pytest.raises(openai.APIError, match="the stream was cut short"):
-            async for chunk in stream:
-                chunks.append(chunk)  # noqa: PERF401  a comprehension would lose them
+            await collect(stream, chunks)
         assert len(chunks) == 2
 
 
@@ -169,10 +174,10 @@ async def test_the_openai_client_sees_a_response_fail(gateway):
         openai.AsyncOpenAI(base_url=gw.v1, api_key="any", max_retries=0) as ai,
     ):
         fake.script(faults.clean_end_after(3))
+        stream = await ai.responses.create(model="m", input="x", stream=True)
         seen = []
         with pytest.raises(openai.APIConnectionError):
-            async for event in await ai.responses.create(model="m", input="x", stream=True):
-                seen.append(event)  # noqa: PERF401  a comprehension would lose them
+            await collect(stream, seen)
         assert (seen[-1].type, seen[-1].response.status) == ("response.failed", "failed")
         assert [event.sequence_number for event in seen] == [0, 1, 2, 3]
 

@@ -262,8 +262,8 @@ class Connection(asyncio.Protocol):
     """One TCP or TLS connection to a backend, and the answer that is being read from it."""
 
     __slots__ = (
-        "_buffer", "_chunks", "_complete", "_eof", "_headers", "_headers_done", "_informational", "_left", "_mode",
-        "_parser", "_pool", "_received", "_second", "call", "key", "transport",
+        "_buffer", "_chunks", "_complete", "_eof", "_headers", "_headers_done", "_informational", "_keeps", "_left",
+        "_mode", "_parser", "_pool", "_received", "_second", "call", "key", "transport",
     )  # fmt: skip
 
     def __init__(self, pool: HttpUpstream, key: PoolKey) -> None:
@@ -370,7 +370,7 @@ class Connection(asyncio.Protocol):
 
     def _parse(self, head: bytes) -> int | None:
         self._headers: Headers = []
-        self._headers_done = self._complete = self._second = False
+        self._headers_done = self._keeps = self._complete = self._second = False
         self._chunks: list[bytes] = []
         self._parser = parser = HttpResponseParser(self)
         try:
@@ -450,7 +450,7 @@ class Connection(asyncio.Protocol):
         if call is not None and call.paused:
             transport.resume_reading()
         kept = clean and not self._eof and call is not None and not call.fresh
-        if kept and self._parser.should_keep_alive() and not transport.get_write_buffer_size():
+        if kept and self._keeps and not transport.get_write_buffer_size():
             self._pool.keep(self)
         else:
             transport.abort()
@@ -475,6 +475,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._headers_done = True
+        self._keeps = self._parser.should_keep_alive()  # once the message is complete, llhttp always says no
 
     def on_body(self, data: bytes) -> None:
         if not self._complete:
