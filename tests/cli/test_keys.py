@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -68,4 +70,16 @@ def test_anywhere_else_a_key_is_made(addresses: list[str], tmp_path: Path) -> No
 def test_a_key_that_is_set_makes_none_and_opens_every_name(tmp_path: Path) -> None:
     assert access(("k",), (), ["0.0.0.0"], tmp_path).hosts is None
     assert access(("k",), ("a",), LOOPBACK, tmp_path).hosts == (*LOOPBACK_NAMES, "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_that_cannot_be_written_whole_is_not_written_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InvalidSettings, match="cannot keep a key in .*: no space left on device"):
+        keep_key(tmp_path)
     assert list(tmp_path.iterdir()) == []

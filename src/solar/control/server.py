@@ -44,6 +44,7 @@ class Server(uvicorn.Server):
             )
         )
         self._router = router
+        self._drain_seconds = drain_seconds
         self._on_ready = on_ready
         self._on_hangup = on_hangup
         self._terminals = [number for number in (0, 1, 2) if os.isatty(number)]
@@ -56,6 +57,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the door; meanwhile the router drains, and then ends what is left as its wire format asks."""
+        logging.getLogger("solar").info("stopping drain_seconds=%g", self._drain_seconds)
         await asyncio.gather(super().shutdown(sockets), self._router.stop())
 
     @contextmanager
