@@ -3,8 +3,8 @@
     python bench/soak.py --streams 500 --minutes 3
 
 Starts two fake backends and `solar serve`, each in a process of its own. One stream in ten leaves in the middle, the
-others are read to their end; one backend is killed and started again half-way. Exit 1 if a stream lied, if memory grew by
-more than a tenth in the last third, if anything is still open at the end, or if the gateway does not stop at once then.
+others are read to their end; one backend is killed and started again half-way. Exit 1 if a stream lied, if memory grew
+by more than a tenth in the last third, if anything is still open at the end, or if the gateway does not stop at once.
 """
 
 from __future__ import annotations

@@ -84,21 +84,28 @@ class Roster:
     def sync(self) -> list[Member]:
         """Make the members what the sources now say; returns those that left, draining."""
         wanted = self.sources.effective()
-        gone: list[Member] = []
-        for backend_id, member in list(self.members.items()):
-            backend = wanted.get(backend_id)
-            if backend is None or backend.address != member.backend.address:
-                member.draining = True
-                gone.append(self.members.pop(backend_id))
+        before, self.members = self.members, {}
+        kept: dict[str, Member] = {}
         for backend_id, backend in wanted.items():
-            known = self.members.get(backend_id)
-            if known is None:
-                self.members[backend_id] = self._join(backend)
-            elif known.backend != backend or known.backend.upstream is not backend.upstream:
-                self._revise(known, backend)
+            known = before.get(backend_id)
+            if known is not None and known.backend.address == backend.address:
+                kept[backend_id] = before.pop(backend_id)
+        # Where another source speaks for an address now, the name changes and the engine does not.
+        nameless = {member.backend.address: backend_id for backend_id, member in before.items()}
+        for backend_id, backend in wanted.items():
+            member = kept.get(backend_id)
+            if member is None and (former := nameless.pop(backend.address, None)) is not None:
+                member = before.pop(former)
+            if member is None:
+                member = self._join(backend)
+            elif member.backend != backend or member.backend.upstream is not backend.upstream:
+                self._revise(member, backend)
+            self.members[backend_id] = member
+        for member in before.values():
+            member.draining = True
         self._weigh_hosts()
         self.rebuild()
-        return gone
+        return list(before.values())
 
     def _join(self, backend: Backend) -> Member:
         return Member(
@@ -117,9 +124,9 @@ class Roster:
         if backend.type != member.backend.type:
             member.type = backend.type
         member.backend = backend
+        member.load.host = self._host(backend)
         member.health.listed = bool(backend.models)
-        if backend.host_id != member.load.host.id and not member.load.in_flight:
-            member.load.host = self._host(backend)
+        member.health.next_at = 0.0  # what was found before may not be true of a new key or path
 
     def _host(self, backend: Backend) -> HostLoad:
         return self._hosts.setdefault(backend.host_id, HostLoad(backend.host_id))
@@ -163,6 +170,10 @@ class Roster:
                 name = model or ""
                 return Route(name, (Candidate(member, name, 1.0),))
         return route
+
+    def may_appear(self) -> bool:
+        """Whether a model that nobody has may be on its way: some backend is loading, and has not said what."""
+        return any(not member.models and member.health.state == "loading" for member in self.members.values())
 
     def select(self, route: Route, tried: set[str], session: str | None, now: float) -> Pick | Refusal:
         """Choose among the candidates that were not tried yet."""
@@ -221,8 +232,12 @@ class Roster:
         return Refusal("none", 1.0, detail)
 
     def may_go_elsewhere(self, route: Route, tried: set[str], now: float) -> bool:
-        """Whether another candidate could take the request right now."""
-        return isinstance(self.select(route, tried, None, now), Pick)
+        """Whether another candidate is available: none that rests or is ejected, as an answer is at hand already."""
+        return any(
+            candidate.member.why_not(now) is None and not self.rests.until(candidate.backend.id, candidate.model, now)
+            for candidate in route.candidates
+            if candidate.backend.id not in tried
+        )
 
     def picked(self, candidate: Candidate) -> None:
         """`candidate` took a request: among equals it now goes last."""
@@ -234,7 +249,8 @@ class Roster:
     def freed(self, member: Member) -> None:
         """A place on `member` came free, or it became available: ask those who wait for its models, oldest first."""
         if len(self.room):
-            self._ask(self.catalog.names_on(member.backend.id))
+            takes_anything = member.backend.id == self.options.default_backend
+            self._ask(self.room.by_model() if takes_anything else self.catalog.names_on(member.backend.id))
 
     def changed(self) -> None:
         """Anything may have changed: ask the head of every queue."""

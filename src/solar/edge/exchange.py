@@ -91,26 +91,34 @@ class Exchange:
     def _route(self) -> Route | None:
         return self._relay.roster.resolve(self.record.model or None)
 
+    def _choose(self, route: Route | None, now: float) -> Pick | Refusal:
+        roster = self._relay.roster
+        if route is not None:
+            return roster.select(route, self.attempts.tried, self.request.session, now)
+        if self.record.model and roster.may_appear():
+            return Refusal("loading", answers.RETRY_AFTER_LOADING, "a backend is loading that has not said which model")
+        return Refusal("unknown", 0.0, "")
+
     def _waits_for(self, refusal: Refusal) -> bool:
         return refusal.why == "full" or (refusal.why == "loading" and self._relay.options.hold_while_loading)
 
     def _place(self, now: float, *, new: bool = False) -> None:
         """Send to the best candidate that was not tried; wait, or answer, where there is none."""
-        roster = self._relay.roster
         route = self._route()
-        if route is None:
-            return self._fail(answers.no_such_model(self.record.model))
-        if new and roster.room.waiting(route.name):  # nobody overtakes those who wait
-            return self._join(route.name, now)
-        choice = roster.select(route, self.attempts.tried, self.request.session, now)
+        name = route.name if route is not None else ""  # one queue for all names that nobody knows yet
+        if new and self._relay.roster.room.waiting(name):  # nobody overtakes those who wait
+            return self._join(name, now)
+        choice = self._choose(route, now)
         if isinstance(choice, Pick):
             return self._send(choice, now)
         if self._held is not None:
             return self._answer_held(now)
         if self._waits_for(choice):
-            return self._join(route.name, now)
+            return self._join(name, now)
         if self._last is not None:
             return self._give_up(now)
+        if choice.why == "unknown":
+            return self._fail(answers.no_such_model(self.record.model))
         return self._fail(answers.unavailable(self.record.model, choice), detail=choice.detail)
 
     def _join(self, name: str, now: float) -> None:
@@ -130,11 +138,9 @@ class Exchange:
     def place_freed(self) -> bool:
         """A place may be free: take it, or stay in the queue."""
         now = self._relay.clock()
-        route = self._route()
-        if route is not None:
-            choice = self._relay.roster.select(route, self.attempts.tried, self.request.session, now)
-            if isinstance(choice, Refusal) and self._waits_for(choice):
-                return False
+        choice = self._choose(self._route(), now)
+        if isinstance(choice, Refusal) and self._waits_for(choice):
+            return False
         self._leave_queue(now)
         self._place(now)
         return True
@@ -541,7 +547,7 @@ class Exchange:
             record.events = watch.events
             record.tokens_in, record.tokens_out = watch.usage()
         elif self._tail:
-            record.tokens_in, record.tokens_out = usage_in(self._tail)
+            record.tokens_in, record.tokens_out = usage_in(self._tail[-USAGE_IN_LAST:])
         self._relay.closed(self)
 
 

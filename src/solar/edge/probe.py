@@ -17,6 +17,8 @@ HEALTH_PATHS: Mapping[str, str | None] = {
     "lmstudio": None,
     "localai": "/readyz",
 }
+# llama-server shows its health and its list to everybody: only a page that it guards tells whether the key is right.
+_GUARDED = {"llamacpp": "/props"}
 _OWNERS = {
     "llamacpp": "llamacpp",
     "vllm": "vllm",
@@ -45,13 +47,19 @@ async def probe(upstream: Sends, backend: Backend, kind: str, *, seconds: float)
         if health_path is not None:
             health = await fetch(upstream, backend, "GET", backend.root + health_path, seconds=seconds)
             if health.status == 503:
-                return _not_ready(health)
+                return await _with_names(upstream, backend, _not_ready(health), seconds)
             if health.status >= 500 and health.status != 501:
                 return Finding("failed", f"{health_path} answered {health.status}")
         listed = await fetch(upstream, backend, "GET", backend.prefix + "/models", seconds=seconds)
         finding = _read_list(backend, listed)
+        engine = finding.type if kind == "auto" else kind
         if finding.type == "ollama" or kind == "ollama":
             finding = await _with_ollama_sizes(upstream, backend, finding, seconds)
+        elif finding.state == "healthy" and engine in _GUARDED:
+            page = backend.root + _GUARDED[engine]
+            guarded = await fetch(upstream, backend, "GET", page, seconds=seconds)
+            if guarded.status in (401, 403):
+                return finding._replace(state="failed", reason=_locked(backend, page, guarded.status))
     except FetchFailed as error:
         return Finding(
             "failed",
@@ -68,11 +76,22 @@ def _not_ready(answer: Answer) -> Finding:
     return Finding("failed", "its health endpoint answered 503")
 
 
+def _locked(backend: Backend, where: str, status: int) -> str:
+    return f"{where} answered {status}: {'its api_key is wrong' if backend.api_key else 'it wants a key: set api_key'}"
+
+
+async def _with_names(upstream: Sends, backend: Backend, finding: Finding, seconds: float) -> Finding:
+    """What is loading, where the engine tells already: its clients then hear "loading", not "no such model"."""
+    if finding.state != "loading":
+        return finding
+    listed = _read_list(backend, await fetch(upstream, backend, "GET", backend.prefix + "/models", seconds=seconds))
+    return finding._replace(models=listed.models, type=listed.type) if listed.models else finding
+
+
 def _read_list(backend: Backend, answer: Answer) -> Finding:
     where = f"{backend.prefix}/models"
     if answer.status in (401, 403):
-        hint = "its key is wrong" if backend.api_key else "it wants a key: set api_key"
-        return Finding("failed", f"{where} answered {answer.status}: {hint}")
+        return Finding("failed", _locked(backend, where, answer.status))
     if answer.status == 503:
         return _not_ready(answer)
     if answer.status == 404 and backend.models:
