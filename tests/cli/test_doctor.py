@@ -71,6 +71,14 @@ async def test_a_key_that_is_missing_is_told_from_a_wrong_one(
     assert "api_key" in found.advice
 
 
+async def test_a_wrong_key_is_found_where_the_list_is_open_to_everybody(upstream: HttpUpstream) -> None:
+    async with FakeBackend(kind="llamacpp", api_key="right") as fake:
+        wrong = await diagnose_backend(Backend("a", fake.url, api_key="wrong"), upstream)
+        right = await diagnose_backend(Backend("a", fake.url, api_key="right"), upstream)
+    assert (wrong.well, right.well) == (False, True)
+    assert "key" in wrong.found
+
+
 async def test_one_that_loads_is_waited_for(upstream: HttpUpstream) -> None:
     async with FakeBackend(kind="llamacpp", loading=True) as fake:
         found = await diagnose_backend(Backend("a", fake.url), upstream)

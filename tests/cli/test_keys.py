@@ -80,6 +80,6 @@ def test_a_key_that_cannot_be_written_whole_is_not_written_at_all(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InvalidSettings, match="cannot keep a key in .*: no space left on device"):
+    with pytest.raises(InvalidSettings, match=r"cannot keep a key in .*: no space left on device"):
         keep_key(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ import msgspec
 from solar.core.attempts import Outcome
 from solar.core.backend import Backend, Origin
 from solar.edge.fetch import Answer, FetchFailed, fetch
-from solar.edge.probe import HEALTH_PATHS
+from solar.edge.probe import HEALTH_PATHS, probe
 from solar.edge.upstream import HttpUpstream, key_of
 
 TIMEOUT = 5.0  # seconds for each question
@@ -45,7 +45,12 @@ async def diagnose_backend(backend: Backend, upstream: HttpUpstream) -> Diagnosi
         listed = await fetch(upstream, backend, "GET", f"{backend.prefix}/models", seconds=TIMEOUT)
     except FetchFailed as error:
         return Diagnosis(about, False, *_no_answer(backend, error))
-    return _models(backend, listed)
+    found = _models(backend, listed)
+    if found.well:  # some engines guard less than others: the router's own look has the last word
+        seen = await probe(upstream, backend, backend.type, seconds=TIMEOUT)
+        if seen.state == "failed":
+            return Diagnosis(about, False, seen.reason, "until this is so no longer, no request is sent to it")
+    return found
 
 
 async def _connect(backend: Backend, upstream: HttpUpstream) -> tuple[str, str] | None:
