@@ -1,10 +1,21 @@
-"""Fakes for users' own tests: a backend with every fault on command, a clock, a proxy that breaks connections."""
+"""Fakes for users' own tests: a backend with every fault on command, a discoverer, a clock, a proxy that breaks connections."""
 
 from solar.testing import faults
 from solar.testing.backend import FakeBackend
 from solar.testing.clock import FakeClock
+from solar.testing.discoverer import FakeDiscoverer
 from solar.testing.fault import Fault, fault_named
 from solar.testing.proxy import TcpProxy, blackhole
 from solar.testing.recorded import Recorded
 
-__all__ = ["FakeBackend", "FakeClock", "Fault", "Recorded", "TcpProxy", "blackhole", "fault_named", "faults"]
+__all__ = [
+    "FakeBackend",
+    "FakeClock",
+    "FakeDiscoverer",
+    "Fault",
+    "Recorded",
+    "TcpProxy",
+    "blackhole",
+    "fault_named",
+    "faults",
+]
