@@ -43,10 +43,11 @@ class BackendLoad:
 class Slot:
     """One request's place on a backend. Giving it back twice counts once."""
 
-    __slots__ = ("_load", "_size")
+    __slots__ = ("_host", "_load", "_size")
 
     def __init__(self, load: BackendLoad, size: float) -> None:
         self._load: BackendLoad | None = load
+        self._host = load.host  # the backend may be told to belong to another one while this is in flight
         self._size = size
 
     def give_back(self) -> None:
@@ -55,7 +56,7 @@ class Slot:
         if load is None:
             return
         load.in_flight -= 1
-        host = load.host
+        host = self._host
         host.in_flight -= 1
         # An idle host weighs exactly nothing: sums of floats would leave dust behind.
         host.size = host.size - self._size if host.in_flight else 0.0

@@ -41,7 +41,7 @@ class Sources:
 
     def effective(self) -> dict[str, Backend]:
         """The backends to route to, by id: at each address the word of the source that comes first."""
-        speaks: dict[object, int] = {}
+        speaks: dict[object, tuple[int, str]] = {}
         for backend in self._claims.values():
             place = _place(backend)
             speaks[backend.address] = min(place, speaks.get(backend.address, place))
@@ -49,14 +49,13 @@ class Sources:
         for backend in sorted(self._claims.values(), key=_place):
             if _place(backend) != speaks[backend.address]:
                 continue
-            if backend.id in chosen:  # two sources use one id for two addresses
+            while backend.id in chosen:  # two sources use one id for two addresses
                 backend = replace(backend, id=f"{backend.id}@{backend.source}")
             chosen[backend.id] = backend
         return chosen
 
 
-def _place(backend: Backend) -> int:
-    try:
-        return PRECEDENCE.index(backend.source)
-    except ValueError:
-        return len(PRECEDENCE)
+def _place(backend: Backend) -> tuple[int, str]:
+    """Sources that have no place of their own stand in alphabetical order: one of them speaks, not all."""
+    source = backend.source
+    return (PRECEDENCE.index(source) if source in PRECEDENCE else len(PRECEDENCE), source)
