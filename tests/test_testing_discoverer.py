@@ -1,5 +1,7 @@
 import asyncio
 
+import pytest
+
 from solar import Backend, BackendFound, BackendLost, BackendsListed
 from solar.testing import FakeDiscoverer
 
@@ -20,10 +22,8 @@ async def test_a_fake_discoverer_fails_once_and_goes_on_for_who_watches_again() 
     fake = FakeDiscoverer()
     fake.fails(OSError("gone"))
     fake.found(ONE)
-    try:
+    with pytest.raises(OSError, match="gone"):
         await anext(fake.watch())
-    except OSError as error:
-        assert str(error) == "gone"
     async with asyncio.timeout(5):
         assert await anext(fake.watch()) == BackendFound(ONE)
     assert fake.watched == 2

@@ -1,4 +1,4 @@
-"""Fakes for users' own tests: a backend with every fault on command, a discoverer, a clock, a proxy that breaks connections."""
+"""Fakes for users' own tests: a backend with every fault on command, a discoverer, a clock, a proxy."""
 
 from solar.testing import faults
 from solar.testing.backend import FakeBackend
