@@ -164,3 +164,19 @@ async def routed(*fakes: FakeBackend, **options: Any) -> AsyncIterator[Router]:
     ids: Sequence[str] = ("one", "two", "three", "four")
     async with Router([Backend(ids[n], fake.url) for n, fake in enumerate(fakes)], **options) as router:
         yield router
+
+
+@asynccontextmanager
+async def lifespan(app: App) -> AsyncIterator[None]:
+    """What a server does: starts an application, and stops it."""
+    coming: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+    said: asyncio.Queue[Any] = asyncio.Queue()
+    running = asyncio.get_running_loop().create_task(
+        app({"type": "lifespan", "asgi": {"version": "3.0"}}, coming.get, said.put)
+    )
+    coming.put_nowait({"type": "lifespan.startup"})
+    assert (await said.get())["type"] == "lifespan.startup.complete"
+    yield
+    coming.put_nowait({"type": "lifespan.shutdown"})
+    assert (await said.get())["type"] == "lifespan.shutdown.complete"
+    await running

@@ -1,5 +1,6 @@
 """One OpenAI-compatible endpoint for all the model servers that you run."""
 
+from solar.core.attempts import Outcome
 from solar.core.backend import Backend, Model, Timeouts
 from solar.core.select import Candidate, Policy, rank
 from solar.discovery.base import BackendFound, BackendLost, BackendsListed, Change, Discoverer
@@ -36,6 +37,7 @@ __all__ = [
     "Model",
     "ModelNotFound",
     "NoBackendAvailable",
+    "Outcome",
     "Policy",
     "Router",
     "Sink",
