@@ -105,7 +105,10 @@ class HttpUpstream:
             return None
         context = self._contexts.get((key.ca_file, key.verify))
         if context is None:
-            context = ssl.create_default_context(cafile=key.ca_file)
+            try:
+                context = ssl.create_default_context(cafile=key.ca_file)
+            except OSError as error:  # it is not there, or holds no certificate
+                raise OSError(f"cannot use ca_file {key.ca_file!r}: {error}") from None
             if not key.verify:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
