@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +45,14 @@ def greet(listening: Listening) -> None:
         return
     backends = "1 backend" if listening.backends == 1 else f"{listening.backends} backends"
     needed = "a key is needed" if listening.access.keys else "no key is needed, as only this machine can reach it"
-    print(f"Solar listens on {listening.url}: {backends}; {needed}.")
+    lines = [f"Solar listens on {listening.url}: {backends}; {needed}."]
     if kept is not None and kept.made:
-        print(f"Your key, shown this once and kept in {kept.path}: {kept.value}")
+        lines.append(f"Your key, shown this once and kept in {kept.path}: {kept.value}")
     elif kept is not None:
-        print(f"Your key is in {kept.path}")
-    print(f"Try: {_curl(listening)}", flush=True)
+        lines.append(f"Your key is in {kept.path}")
+    lines.append(f"Try: {_curl(listening)}\n")
+    with contextlib.suppress(OSError):  # a terminal that was closed meanwhile: SIGHUP will tell
+        os.write(sys.stdout.fileno(), "\n".join(lines).encode())
 
 
 def _curl(listening: Listening) -> str:
