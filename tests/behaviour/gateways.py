@@ -13,6 +13,7 @@ from doors import serve
 from raw_wire import CHAT, Wire, connected
 from solar.core.backend import Backend
 from solar.core.record import Record
+from solar.edge.exchange import Exchange
 from solar.router import BackendStatus, Router
 from solar.testing import FakeBackend
 
@@ -36,6 +37,15 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(DEADLINE):
         while not condition():  # noqa: ASYNC110  there is no event to wait for
             await asyncio.sleep(0.002)
+
+
+async def settled(value: Callable[[], object]) -> Any:
+    """What `value()` is once it stands still."""
+    before: object = None
+    async with asyncio.timeout(DEADLINE):
+        while before != (before := value()):  # noqa: ASYNC110  there is no event to wait for
+            await asyncio.sleep(0.05)
+    return before
 
 
 @dataclass
@@ -120,16 +130,23 @@ class Gateway:
         return sum(status.in_flight for status in self.router.backends)
 
     @property
+    def exchanges(self) -> list[Exchange]:
+        """Requests whose books are open."""
+        return list(self.router._running.relay.open) if self.router._running is not None else []
+
+    @property
     def waiting(self) -> int:
         """Requests in a queue."""
         return len(self.router._roster.room)
 
     def later(self, seconds: float) -> None:
-        """Lets time pass at once, as far as the router can tell; what is due happens at its next tick."""
+        """Lets time pass at once, as far as the router can tell, and lets it look at its clocks."""
         running = self.router._running
         assert running is not None
         clock = running.relay.clock
         running.relay.clock = lambda: clock() + seconds
+        running.relay.tick(running.relay.clock())
+        running.prober.tick(running.relay.clock())
 
     def book(self, record: Record) -> None:
         self.records.append(record)
