@@ -1,8 +1,11 @@
+import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from solar import Router
 from solar.core.headers import TO_BACKENDS
 from solar.core.paths import ENDPOINTS, locate
 
@@ -74,3 +77,20 @@ def test_no_file_names_a_path_of_the_machine_that_it_was_written_on() -> None:
         if p.is_file() and "__pycache__" not in p.parts and suspicious.search(p.read_text("utf-8"))
     ]
     assert found == []
+
+
+def test_every_argument_of_the_router_is_documented() -> None:
+    page = text("docs/library.md")
+    named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
+    assert [name for name in inspect.signature(Router).parameters if name not in named] == []
+    members = {name for name in vars(Router) if not name.startswith("_")}
+    assert [name for name in sorted(members) if f"`{name}" not in page and f"await {name}(" not in page] == []
+
+
+@pytest.mark.parametrize("number", range(3))
+async def test_the_snippets_of_the_library_page_run(number: int) -> None:
+    snippet = re.findall(r"```python\n(.*?)```", text("docs/library.md"), re.DOTALL)[number]
+    names: dict[str, Any] = {}
+    exec(snippet, names)  # noqa: S102  # it is our own page
+    if "example" in names:
+        await names["example"]()

@@ -54,7 +54,7 @@ class Router:
         router = Router(backends=[Backend("my-llm", "http://192.168.1.100:8000")])
         app = Starlette(routes=[Mount("/", router)], lifespan=router.lifespan)
 
-    Every argument has a default that is right for most; docs/configuration.md explains each.
+    Every argument has a default that is right for most; docs/library.md explains each.
     """
 
     def __init__(
@@ -114,7 +114,6 @@ class Router:
         self.metrics = Metrics(self._snapshot, lambda name: self._roster.catalog.resolve(name) is not None)
         self._request_log = RequestLog(self._log)
         self._running: _Running | None = None
-        self._users = 0
         for backend in backends:
             if backend.id in self._roster.sources.effective():
                 raise InvalidBackend(f"two backends are named {backend.id!r}; give each an id of its own")
@@ -123,7 +122,7 @@ class Router:
 
     def __repr__(self) -> str:
         members = self._roster.members.values()
-        now = self._running.relay.clock() if self._running is not None else 0.0
+        now = time.monotonic()
         available = sum(member.why_not(now) is None for member in members)
         in_flight = sum(member.load.in_flight for member in members)
         return f"<Router {len(members)} backends ({available} available), {in_flight} in flight>"
@@ -209,7 +208,7 @@ class Router:
     @property
     def backends(self) -> tuple[BackendStatus, ...]:
         """The backends as they are now."""
-        now = self._running.relay.clock() if self._running is not None else 0.0
+        now = time.monotonic()
         return tuple(_status(member, now) for member in self._roster.members.values())
 
     async def add_backend(self, backend: Backend) -> None:
@@ -274,7 +273,7 @@ class Router:
 
     def _snapshot(self) -> Snapshot:
         roster = self._roster
-        now = self._running.relay.clock() if self._running is not None else 0.0
+        now = time.monotonic()
         return Snapshot(
             backends=[
                 BackendView(
