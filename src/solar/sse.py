@@ -67,44 +67,41 @@ class Watch:
             data = b"".join((*self._held, data))
             self._held = []
             self._held_size = 0
-        if not data.endswith((b"\n\n", b"\n\r\n")):
-            end = _last_blank_line(data)
-            if end == 0:
-                return self._hold(data)
-            held = data[end:]
-            data = data[:end]
-            self.inside = False
-            overflow = self._hold(held)
-            if overflow:
-                self._saw(data, complete=True)
-                return data + overflow
+        end = len(data) if data.endswith((b"\n\n", b"\n\r\n")) else _last_blank_line(data)
+        if end == 0:
+            return self._hold(data)
+        whole, unfinished = data[:end], data[end:]
+        self.events += whole.count(b"\n\n") + whole.count(b"\n\r\n")
+        self._saw(whole, begins=not self.inside)
         self.inside = False
-        self._saw(data, complete=True)
-        return data
+        return whole + self._hold(unfinished) if unfinished else whole
 
     def _hold(self, data: bytes) -> bytes:
-        if self.inside:  # the head of this event is already with the client
-            self._saw(data, complete=False)
-            return data
         self._held.append(data)
         self._held_size += len(data)
-        if self._held_size <= HOLD:
+        if self._held_size <= HOLD and not self.inside:
             return b""
         piece = b"".join(self._held)
-        self._held = []
-        self._held_size = 0
-        self.inside = True
-        self._saw(piece, complete=False)
+        # A line's end may be the first half of the blank line that ends this event.
+        cut = max(len(piece.rstrip(b"\r\n")), len(piece) - 3)
+        self._held = [piece[cut:]] if cut < len(piece) else []
+        self._held_size = len(piece) - cut
+        piece = piece[:cut]
+        if piece:
+            self._saw(piece, begins=not self.inside)
+            self.inside = True
         return piece
 
-    def _saw(self, piece: bytes, *, complete: bool) -> None:
+    def _saw(self, piece: bytes, *, begins: bool) -> None:
+        """Keep it as a part of the stream's end. `begins`: an event starts with it, else one goes on."""
+        if not begins:
+            # The NUL keeps the middle of a line from looking like its start.
+            piece = b"\0" + (self._last.pop() + piece if self._last else piece)[-HOLD:]
+        elif piece[:1] == b":" and b"\ndata:" not in piece:
+            return  # comments must not push the end out of sight; but an event may follow one in the same piece
+        self._last.append(piece)
         if not self._first:
             self._first = piece[:4096]
-        if complete:
-            self.events += piece.count(b"\n\n") or piece.count(b"\n\r\n")
-        # Comments must not push the end out of sight; but an event may follow one in the same piece.
-        if piece[:1] != b":" or b"\ndata:" in piece:
-            self._last.append(piece)
         dialect = self._dialect
         if dialect.anywhere and not self._ended and dialect.end is not None:
             self._ended = dialect.end.search(piece) is not None
@@ -142,6 +139,8 @@ class Watch:
         piece = b"".join(self._held)
         self._held = []
         self._held_size = 0
+        if piece:
+            self._saw(piece, begins=not self.inside)
         return piece
 
     def usage(self) -> Usage:
