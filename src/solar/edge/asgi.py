@@ -58,7 +58,8 @@ class AsgiDoor:
         record = self._record(scope, headers, path, found)
         admission = self._admission
         refusal = admission.refusal(found, headers) if method != "OPTIONS" else None
-        client = AsgiClient(admission.cors(found, headers), http10=scope.get("http_version") == "1.0")
+        http10 = scope.get("http_version") in ("1.0", "1")  # granian writes "1"
+        client = AsgiClient(admission.cors(found, headers), http10=http10)
         if refusal is None:
             refusal = _misdirected(found, method, path)
         if method == "OPTIONS" and refusal is None:
