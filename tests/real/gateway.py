@@ -107,9 +107,7 @@ def listening() -> Iterator[socket.socket]:
         yield listener
 
 
-async def until(
-    holds: Callable[[], bool], within: float = LONG, told: Callable[[], str] | None = None
-) -> None:
+async def until(holds: Callable[[], bool], within: float = LONG, told: Callable[[], str] | None = None) -> None:
     """Wait until a condition holds; fail after `within` seconds."""
     await until_answer(holds_async(holds), within, told)
 

@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 MODEL_ID = "smollm2-135m"
 EMBEDDING = ("--embedding", "--pooling", "mean")
 HOST = "127.0.0.1"
@@ -113,6 +115,11 @@ class LlamaServer:
             return sum(slot["is_processing"] for slot in json.load(connection.getresponse()))
         finally:
             connection.close()
+
+    def connections(self) -> int:
+        """How many TCP connections it has whose other end is still open."""
+        sockets = psutil.Process(self.process.pid).net_connections("tcp4")
+        return sum(each.status == psutil.CONN_ESTABLISHED for each in sockets)
 
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])

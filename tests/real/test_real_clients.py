@@ -64,10 +64,13 @@ async def test_the_raw_response_shows_which_backend_answered(pair: Pair) -> None
 
 
 async def test_the_streaming_response_yields_the_engines_own_lines(pair: Pair) -> None:
-    async with serving(*pair) as gateway, gateway.openai() as client:
-        async with client.chat.completions.with_streaming_response.create(**chat(stream=True)) as response:
-            assert response.headers["content-type"] == "text/event-stream"
-            lines = [line async for line in response.iter_lines() if line]
+    async with (
+        serving(*pair) as gateway,
+        gateway.openai() as client,
+        client.chat.completions.with_streaming_response.create(**chat(stream=True)) as response,
+    ):
+        assert response.headers["content-type"] == "text/event-stream"
+        lines = [line async for line in response.iter_lines() if line]
     assert all(line.startswith("data: ") for line in lines)
     assert lines[-1] == "data: [DONE]"
 
@@ -157,10 +160,13 @@ async def test_the_anthropic_client_creates_a_message(pair: Pair) -> None:
 
 
 async def test_the_anthropic_client_streams_a_message_to_its_stop(pair: Pair) -> None:
-    async with serving(*pair) as gateway, gateway.anthropic() as client:
-        async with client.messages.stream(model=MODEL_ID, max_tokens=8, messages=SPOKEN) as stream:
-            text = "".join([piece async for piece in stream.text_stream])
-            final = await stream.get_final_message()
+    async with (
+        serving(*pair) as gateway,
+        gateway.anthropic() as client,
+        client.messages.stream(model=MODEL_ID, max_tokens=8, messages=SPOKEN) as stream,
+    ):
+        text = "".join([piece async for piece in stream.text_stream])
+        final = await stream.get_final_message()
     assert text == final.content[0].text
     assert final.stop_reason == "max_tokens"
     assert gateway.records[0].end == "success"
