@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,12 @@ class Gateway:
         """The one of `servers` that has a request in flight, as soon as one has."""
         await until(lambda: any(self.status(server).in_flight for server in servers))
         return next(server for server in servers if self.status(server).in_flight)
+
+    async def metric(self, name: str) -> float:
+        """The sum of what /metrics says under `name`; 0 while it says nothing."""
+        async with self.http() as client:
+            page = (await client.get("/metrics")).text
+        return sum(float(value) for value in re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", page, re.M))
 
     def http(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, timeout=LONG, trust_env=False)
@@ -107,26 +114,25 @@ def listening() -> Iterator[socket.socket]:
         yield listener
 
 
-async def until(holds: Callable[[], bool], within: float = LONG, told: Callable[[], str] | None = None) -> None:
-    """Wait until a condition holds; fail after `within` seconds."""
-    await until_answer(holds_async(holds), within, told)
-
-
-def holds_async(holds: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
-    async def ask() -> bool:
-        return holds()
-
-    return ask
-
-
-async def until_answer(
-    holds: Callable[[], Awaitable[bool]], within: float = LONG, told: Callable[[], str] | None = None
+async def until(
+    holds: Callable[[], bool | Awaitable[bool]], within: float = LONG, told: Callable[[], str] | None = None
 ) -> None:
-    """The same for a condition that has to be asked for."""
+    """Wait until a condition holds; fail after `within` seconds."""
     deadline = time.monotonic() + within
-    while not await holds():
+    while not (await held if isinstance(held := holds(), Awaitable) else held):
         assert time.monotonic() < deadline, f"not within {within:g} s{': ' + told() if told else ''}"
         await asyncio.sleep(POLL)
+
+
+async def read(stream: AsyncIterable[Any], into: list[Any]) -> None:
+    """Read a stream to its end, however it ends; what came is in `into`."""
+    async for chunk in stream:
+        into.append(chunk)  # noqa: PERF401  # what came before a break counts
+
+
+def finished(chunks: list[Any]) -> bool:
+    """Whether the engine said in these chunks of a chat why it stopped."""
+    return any(choice.finish_reason for chunk in chunks for choice in chunk.choices)
 
 
 def chat(text: str = "Say hello.", **fields: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import re
 
 import openai
 import pytest
-from gateway import backend, chat, serving, until, until_answer
+from gateway import backend, chat, serving, until
 from llama_server import MODEL_ID, Llamas, LlamaServer
 
 Pair = tuple[LlamaServer, LlamaServer]
@@ -91,16 +91,12 @@ async def test_connections_that_the_engine_closes_after_100_requests_cost_no_att
 async def test_a_connection_that_the_engine_closed_for_idleness_is_replaced(pair: Pair) -> None:
     async with serving(pair[0], health_check_interval=60.0) as gateway, gateway.http() as client:
 
-        async def pooled() -> int:
-            page = (await client.get("/metrics")).text
-            return int(re.search(r"^solar_upstream_connections (\d+)", page, re.M)[1])
-
         async def emptied() -> bool:
-            return await pooled() == 0
+            return await gateway.metric("solar_upstream_connections") == 0
 
         await client.post("/tokenize", json={"model": MODEL_ID, "content": "a"})
-        assert await pooled() == 1
-        await until_answer(emptied, 10)  # llama-server closes after 5 s
+        assert not await emptied()
+        await until(emptied, 10)  # llama-server closes after 5 s
         answer = await client.post("/tokenize", json={"model": MODEL_ID, "content": "a"})
         assert (answer.status_code, answer.headers["x-solar-attempts"]) == (200, "1")
 
@@ -116,7 +112,7 @@ async def test_a_client_that_leaves_its_stream_frees_the_slot_within_a_second(pa
         await anext(aiter(stream))
         assert not await free()
         await stream.close()
-        await until_answer(free, 1.0)
+        await until(free, 1.0)
         assert gateway.state(engine) == "healthy"
     assert [record.end for record in gateway.records] == ["client_gone"]
 
@@ -135,7 +131,7 @@ async def test_a_client_that_leaves_an_answer_that_is_no_stream_leaves_no_connec
         await gateway.idle(0.5)
         assert gateway.state(engine) == "healthy"
     assert [record.end for record in gateway.records] == ["client_gone"]
-    await until_answer(lambda: asyncio.to_thread(lambda: not engine.busy_slots()))
+    await until(lambda: asyncio.to_thread(lambda: not engine.busy_slots()))
 
 
 async def test_a_guarded_engine_gets_the_key_of_its_backend_and_never_the_clients(llama: Llamas) -> None:
