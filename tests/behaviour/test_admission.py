@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from asgi_call import CHAT, Call, Reply, call, get, post, routed
-from solar import Backend, Router
+from solar import Backend, InvalidSettings, Router
 from solar.testing import FakeBackend, faults
 
 KEYS = ["first-key", "My API Key", "clé"]
@@ -125,9 +125,16 @@ async def test_everything_needs_the_key_but_health_and_preflight(
 
 
 async def test_without_keys_any_credential_is_welcome(fake: FakeBackend) -> None:
-    async with routed(fake, api_keys=["", ""]) as router:
+    async with routed(fake) as router:
         assert (await post(router)).status == 200
         assert (await post(router, headers=[("authorization", "Bearer sk-dummy")])).status == 200
+
+
+@pytest.mark.parametrize("key", ["", " ", "key ", " key", "a\nb", "\x00"])
+def test_a_key_that_nobody_can_present_is_refused_rather_than_ignored(key: str) -> None:
+    with pytest.raises(InvalidSettings, match="API key") as refused:
+        Router(api_keys=["good", key])
+    assert "good" not in str(refused.value)
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/tokenize"])

@@ -91,6 +91,15 @@ async def test_two_fields_named_model_deep_inside_are_nobodys_business() -> None
         assert fake.inference[-1].body == body
 
 
+@pytest.mark.parametrize("query", ["a=b c", "a\r\nX-Evil: 1", "a\tb", "a=\x00", "a=\u00fc"])
+async def test_a_query_that_could_end_its_line_is_refused(query: str) -> None:
+    async with FakeBackend(["m"]) as fake, routed(fake, default_backend="one") as router:
+        asked = len(fake.requests)
+        for reply in (await post(router, query=query), await get(router, "/v1/models/other", query=query)):
+            assert (reply.status, reply.error["type"]) == (400, "invalid_request_error")
+        assert len(fake.requests) == asked
+
+
 # --- forms
 
 
@@ -227,6 +236,30 @@ async def test_a_declared_petabyte_is_a_413() -> None:
     async with FakeBackend(["m"]) as fake, routed(fake) as router:
         for length in ("1" + "0" * 15, "9" * 5000):
             assert (await Call(router, "POST", CHAT, headers=[("content-length", length)]).answered()).status == 413
+
+
+async def test_a_body_that_stops_coming_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("solar.edge.asgi.BODY_SECONDS", 0.02)
+    async with FakeBackend(["m"]) as fake, routed(fake) as router:
+        request = Call(router, "POST", CHAT, headers=[("content-length", "900")])
+        request.send(b'{"model":"m"}', more=True)
+        reply = await request.answered()
+        assert (reply.status, reply.error["code"]) == (408, "body_timeout")
+        assert router._running is not None
+        assert router._running.relay.buffered == 0
+
+
+async def test_a_client_that_left_before_it_was_refused_is_no_error_of_ours() -> None:
+    class Gone(Call):
+        async def _send(self, message: dict[str, Any]) -> None:
+            raise ConnectionResetError
+
+    async with FakeBackend(["m"]) as fake, routed(fake) as router:
+        for path in (CHAT, "/v1/models", "/nowhere"):
+            request = Gone(router, "POST", path)
+            request.send(b'{"model":"m"}')
+            await request.answered()
+        assert router.backends[0].in_flight == 0
 
 
 async def test_bodies_that_do_not_fit_in_memory_together_are_a_503_and_the_room_comes_back() -> None:

@@ -106,6 +106,21 @@ async def test_an_http10_client_is_told_that_a_stream_broke(gateway: Serves) -> 
         assert json.loads(got.body)["error"]["code"]
 
 
+async def test_an_http10_client_may_have_a_large_answer_of_known_length(
+    gateway: Serves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("solar.edge.asgi.HTTP10_ANSWER", 1000)
+    for body, status in ((b'{"model":"m"}', 200), (STREAM, 502)):  # the stream's length is not known before its end
+        async with FakeBackend(["m"]) as fake, gateway(fake) as gw, gw.connect() as wire:
+            fake.script(faults.big(1_000_000))
+            fields = (f"Content-Length: {len(body)}", "X-Request-ID: mine")
+            wire.writer.write(head(f"POST {CHAT} HTTP/1.0", *fields) + body)
+            got = await reply(wire)
+            assert (got.status, got.whole, got.headers["x-request-id"]) == (status, True, "mine")
+            assert status != 200 or len(got.body) > 1_000_000
+            await fake.wait_for(lambda fake=fake: fake.in_flight == 0)
+
+
 # --- heads and targets
 
 

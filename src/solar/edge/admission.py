@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from solar.core.headers import Headers
 from solar.core.paths import Found
-from solar.errors import InvalidRequest, NotAuthenticated, SolarError
+from solar.errors import InvalidRequest, InvalidSettings, NotAuthenticated, SolarError
 
 OPEN = frozenset({"health", "ready"})  # answered without a key
 CORS_KINDS = frozenset({"inference", "models", "model"})
@@ -27,7 +27,7 @@ class Admission:
         cors_origins: Sequence[str] = ("*",),
         allowed_hosts: Sequence[str] | None = None,
     ) -> None:
-        self._keys = tuple(key.encode("utf-8") for key in api_keys if key)
+        self._keys = tuple(_usable(key) for key in api_keys)
         self._any_origin = "*" in cors_origins
         self._origins = frozenset(origin.rstrip("/").lower().encode("latin-1") for origin in cors_origins)
         self._hosts = None if allowed_hosts is None else frozenset(host.lower() for host in allowed_hosts)
@@ -113,6 +113,13 @@ class Admission:
             answer.append((b"access-control-allow-headers", asked or b"authorization, content-type, x-api-key"))
             answer.append((b"access-control-max-age", b"86400"))
         return answer
+
+
+def _usable(key: str) -> bytes:
+    """A key as it can be presented. One that cannot be would lock the door, and an empty one would open it."""
+    if not key or not key.isprintable() or key != key.strip():
+        raise InvalidSettings("an API key must be printable, on one line, not empty, and without spaces around it")
+    return key.encode("utf-8")
 
 
 def _hostname(url: bytes) -> str:

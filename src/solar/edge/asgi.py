@@ -6,6 +6,8 @@ What an ASGI application cannot see (framing, pipelining, header limits) is the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +24,7 @@ from solar.edge.pages import Pages
 from solar.edge.relay import Relay
 from solar.edge.request import ClientRequest
 from solar.edge.tasks import Tasks
-from solar.errors import InvalidRequest, NoBackendAvailable, SolarError
+from solar.errors import InvalidRequest, NoBackendAvailable, SolarError, UpstreamFailed
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -33,6 +35,8 @@ HIGH_WATER = 64 * 1024  # bytes for a slow client that wait here before reading 
 HTTP10_ANSWER = 16 * 1024 * 1024  # bytes of an answer that are collected for a client that knows no chunks
 BODY_SECONDS = 60.0  # without a byte of the request's body
 LONGEST_ID = 200
+
+_QUERY = re.compile(rb"[\x21-\x7e]*").fullmatch
 
 
 class AsgiDoor:
@@ -61,7 +65,7 @@ class AsgiDoor:
         http10 = scope.get("http_version") in ("1.0", "1")  # granian writes "1"
         client = AsgiClient(admission.cors(found, headers), http10=http10)
         if refusal is None:
-            refusal = _misdirected(found, method, path)
+            refusal = _misdirected(found, method, path, scope.get("query_string", b""))
         if method == "OPTIONS" and refusal is None:
             await _reply(send, 204, admission.preflight(found, headers), b"", record)
         elif refusal is not None:
@@ -272,7 +276,7 @@ class AsgiClient:
 
     async def carry(self, send: Send) -> None:
         """Send what the exchange says. To return before the end is how ASGI cuts an answer."""
-        if self._http10:
+        if self._http10 and not await self._length_known():
             await self._carry_whole(send)
             return
         while True:
@@ -299,23 +303,30 @@ class AsgiClient:
             else:
                 await self._more()
 
+    async def _length_known(self) -> bool:
+        """Whether the answer tells its length by itself: then it needs no chunks."""
+        while self._start is None and not self._aborted:
+            await self._more()
+        known = self._start is not None and value_of(self._start[1], b"content-length") is not None
+        self._http10 = not known
+        return known
+
     async def _carry_whole(self, send: Send) -> None:
         """HTTP/1.0 knows no chunks, and servers send them all the same: collect the answer, and send its length."""
         while not (self._ended or self._aborted) and self._size <= HTTP10_ANSWER:
             await self._more()
         status, headers = self._start or (502, [])
         if self._aborted or not self._ended:
-            error = InvalidRequest(
-                "the answer broke, or is too large for an HTTP/1.0 client; use HTTP/1.1",
-                status=502,
-                code="http10_answer",
+            error = UpstreamFailed(
+                "the answer broke, or is too large for an HTTP/1.0 client; use HTTP/1.1", code="http10_answer"
             )
-            body, headers = error_answer(error, "plain", self.exchange.record.id if self.exchange else "")
-            status = 502
+            request_id = self.exchange.record.id if self.exchange is not None else ""
+            body, headers = error_answer(error, "plain", request_id)
+            headers = [*headers, (b"x-request-id", request_id.encode("latin-1")), *self.cors]
+            status = error.status
         else:
             body = b"".join(self._parts)
-            if value_of(headers, b"content-length") is None:
-                headers = [*headers, (b"content-length", b"%d" % len(body))]
+            headers = [*headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -341,8 +352,9 @@ def _head_only(send: Send) -> Send:
 async def _reply(send: Send, status: int, headers: Headers, body: bytes, record: Record) -> None:
     if value_of(headers, b"x-request-id") is None:
         headers = [*headers, (b"x-request-id", record.id.encode("latin-1"))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    with contextlib.suppress(OSError):  # the client is gone, and some servers say so
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 def route_path(scope: Scope) -> str:
@@ -354,9 +366,11 @@ def route_path(scope: Scope) -> str:
     return path
 
 
-def _misdirected(found: Found, method: str, path: str) -> SolarError | None:
+def _misdirected(found: Found, method: str, path: str, query: bytes) -> SolarError | None:
     if found.kind == "unknown":
         return InvalidRequest(f"unknown path {path[:200]!r}; the API is under /v1", status=404, code="unknown_path")
+    if query and not _QUERY(query):  # it goes upstream as it came, so it must not end the line that it stands in
+        return InvalidRequest("the query string holds a character that must be percent-encoded")
     if method not in found.methods and method != "OPTIONS":
         allowed = " or ".join(found.methods)
         return InvalidRequest(f"{method} is not allowed here; use {allowed}", status=405, code="method_not_allowed")
