@@ -28,6 +28,11 @@ def is_event_stream(headers: Headers) -> bool:
     return kind is not None and kind.lstrip()[:17].lower() == b"text/event-stream"
 
 
+def is_encoded(headers: Headers) -> bool:
+    """Whether an answer's body is compressed, though we asked for none of that: then nobody can look inside."""
+    return (value_of(headers, b"content-encoding") or b"identity").strip().lower() != b"identity"
+
+
 def backend_headers(headers: Headers, *, status: int, length: int | None, stream: bool, attempts: int) -> Headers:
     """A backend's headers as the client gets them."""
     passed = to_client(headers)

@@ -19,8 +19,8 @@ class Attempt:
     """A request on its way to a candidate."""
 
     __slots__ = (
-        "_epoch", "_open", "_relay", "_slot", "_watched", "call", "candidate", "headers", "length", "member",
-        "moved_at", "sent_at", "status", "timeouts",
+        "_epoch", "_open", "_relay", "_slot", "_watched", "call", "candidate", "dropped", "headers", "length",
+        "member", "moved_at", "sent_at", "status", "timeouts",
     )  # fmt: skip
 
     def __init__(self, relay: Relay, candidate: Candidate, request: ClientRequest, now: float) -> None:
@@ -29,6 +29,7 @@ class Attempt:
         self.member = member = candidate.member
         self.timeouts = member.backend.timeouts_for(candidate.model)
         self.call: Call | None = None
+        self.dropped = False  # given up, perhaps before the call was known
         self.status = 0
         self.headers: Headers = []
         self.length: int | None = None
@@ -87,7 +88,8 @@ class Attempt:
     def proved(self, now: float) -> None:
         """It has begun to answer: that closes a circuit on trial, however long the answer takes."""
         breaker = self.member.breaker
-        if breaker.state != "closed":
+        # Where the epochs differ another attempt is the trial, and this one must not come to speak for it.
+        if breaker.state != "closed" and breaker.epoch == self._epoch:
             breaker.succeeded(self._epoch, now)
             self._epoch = breaker.epoch
 
@@ -106,6 +108,7 @@ class Attempt:
 
     def drop(self) -> None:
         """Give the call up; its connection closes at once."""
+        self.dropped = True
         call, self.call = self.call, None
         if call is not None:
             call.abort()

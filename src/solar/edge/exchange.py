@@ -37,9 +37,9 @@ class Exchange:
     """One client request, from its complete body to the last byte of its answer."""
 
     __slots__ = (
-        "_attempt", "_client", "_committed", "_gone", "_head_sent", "_held", "_last", "_last_out", "_paused",
-        "_queued_at", "_relay", "_served", "_state", "_tail", "_unproved_500", "_watch", "attempts", "record",
-        "request",
+        "_attempt", "_client", "_committed", "_first_sent_at", "_gone", "_head_sent", "_held", "_last", "_last_out",
+        "_paused", "_queued_at", "_relay", "_served", "_state", "_tail", "_unproved_500", "_watch", "attempts",
+        "record", "request",
     )  # fmt: skip
 
     _attempt: Attempt  # the current one; set once the first has begun
@@ -52,6 +52,7 @@ class Exchange:
         self.attempts = Attempts()
         self._state = _QUEUED
         self._queued_at: float | None = None
+        self._first_sent_at = 0.0
         self._held: HeldAnswer | None = None
         self._unproved_500: Attempt | None = None  # counts once another backend answers the same request
         self._last: tuple[Outcome, str] | None = None  # how the last attempt ended
@@ -155,6 +156,8 @@ class Exchange:
         self._attempt = attempt = Attempt(self._relay, pick.candidate, self.request, now)
         backend = attempt.member.backend
         self.attempts.began(backend.id)
+        if self.attempts.count == 1:
+            self._first_sent_at = now
         self._state = _WAITING
         self._watch = None
         record.sent_at = now
@@ -167,13 +170,17 @@ class Exchange:
         # A transport may answer before `send` returns; then this attempt, or the whole exchange, is over already.
         if self._attempt is attempt and self._state in (_WAITING, _HOLDING, _ANSWERING):
             attempt.call = call
-            if self._paused:
+            if self._paused and self._state == _ANSWERING:
                 call.pause()
+        elif attempt.dropped:
+            call.abort()
 
     # --- what the transport says
 
     def head(self, status: int, headers: Headers, length: int | None) -> None:
         """The backend answers with `status`: relay it, or hold it and ask another."""
+        if self._state == _CLOSED:
+            return
         now = self._relay.clock()
         attempt = self._attempt
         attempt.answered(status, headers, length, now)
@@ -190,7 +197,7 @@ class Exchange:
             attempt.judged_by_status(now)
             attempt.release(now)
             self._fail(UpstreamFailed(f"the backend answered {status} when the stream had begun"))
-        elif stream and length is None:
+        elif stream and length is None and not answers.is_encoded(headers):
             self._watch = Watch(self.request.endpoint.wire if self.request.endpoint is not None else "plain")
 
     def _goes_elsewhere(self, attempt: Attempt, outcome: Outcome, now: float) -> bool:
@@ -214,14 +221,17 @@ class Exchange:
 
     def chunk(self, data: bytes) -> None:
         """A piece of the answer's body. The first one is the commit."""
+        if self._state == _CLOSED:
+            return
         relay = self._relay
         now = relay.clock()
         attempt = self._attempt
         if self._state == _HOLDING:
-            if self._held is None or not self._held.keep(data):
+            if self._held is not None and not self._held.keep(data):
                 self._held = None
-                attempt.drop()
-                self._held_done(now)
+                if attempt.call is not None:  # else `send` has not returned: what it still says is none of the next one
+                    attempt.drop()
+                    self._held_done(now)
             return
         watch = self._watch
         if not self._committed:
@@ -239,6 +249,8 @@ class Exchange:
 
     def end(self) -> None:
         """The answer's framing says that it is complete."""
+        if self._state == _CLOSED:
+            return None
         now = self._relay.clock()
         self._attempt.call = None
         if self._state == _HOLDING:
@@ -257,6 +269,8 @@ class Exchange:
 
     def failed(self, failure: Failure) -> None:
         """The transport lost the answer, or never got one."""
+        if self._state == _CLOSED:
+            return None
         now = self._relay.clock()
         self._attempt.call = None
         if self._state == _HOLDING:
@@ -278,9 +292,9 @@ class Exchange:
         self.record.upstream_seconds += now - attempt.sent_at
         if attempt.status < 500:
             attempt.proved(now)
+        if attempt.status < 400 and self._unproved_500 is not None:  # a 4xx: the request was at fault, for both
             blamed, self._unproved_500 = self._unproved_500, None
-            if blamed is not None:
-                blamed.failed(now, "it answered 500 where another backend answered")
+            blamed.failed(now, "it answered 500 where another backend answered")
         self._relay.release_body(self.request)
         if not self._head_sent:
             self._send_head(attempt.status, self._backend_headers())
@@ -296,15 +310,15 @@ class Exchange:
         )
 
     def _send_head(self, status: int, headers: Headers) -> None:
-        self.record.status = status
-        self._head_sent = True
         if not self._gone:
+            self.record.status = status
+            self._head_sent = True
             self._client.head(status, headers + answers.route_headers(self.record, self.attempts.count))
 
     def _write(self, data: bytes, now: float) -> None:
-        self._last_out = now
-        self.record.bytes_out += len(data)
         if not self._gone:
+            self._last_out = now
+            self.record.bytes_out += len(data)
             self._client.write(data)
 
     def _complete(self, now: float) -> None:
@@ -340,7 +354,6 @@ class Exchange:
             attempt.judged_by_status(now)
         attempt.release(now)
         if self._gone:
-            self._forget_500(now)
             return self._close("client_gone", now)
         return self._place(now)
 
@@ -349,7 +362,6 @@ class Exchange:
         held, self._held = self._held, None
         if held is None:
             return self._give_up(now)
-        self._forget_500(now)
         self._attempt = attempt = held.attempt
         if self._head_sent:
             return self._fail(UpstreamFailed(f"the backend answered {attempt.status}"))
@@ -374,7 +386,6 @@ class Exchange:
         """Everything allowed was tried."""
         if self._held is not None:
             return self._answer_held(now)
-        self._forget_500(now)
         outcome, detail = self._last or (Outcome.REFUSED, "")
         return self._fail(answers.gave_up(self.record.model, outcome, self.attempts.count), detail=detail)
 
@@ -438,7 +449,6 @@ class Exchange:
             if self._unproved_500 is not self._attempt:
                 self._attempt.abandoned(now)
             self._attempt.release(now)
-        self._forget_500(now)
 
     def client_full(self) -> None:
         """The client reads slower than the backend writes: stop reading there."""
@@ -449,7 +459,7 @@ class Exchange:
     def client_ready(self) -> None:
         """The client has caught up."""
         self._paused = False
-        if self._state == _ANSWERING and self._attempt.call is not None:
+        if self.member is not None and self._attempt.call is not None:
             self._attempt.not_read(self._relay.clock())
             self._attempt.call.resume()
 
@@ -462,7 +472,7 @@ class Exchange:
             return
         attempt = self._attempt
         if self._state == _HOLDING:
-            if self._held is not None and now - self._held.since > HeldAnswer.SECONDS:
+            if self._held is None or now - self._held.since > HeldAnswer.SECONDS:
                 self._held = None
                 attempt.drop()
                 self._held_done(now)
@@ -471,7 +481,7 @@ class Exchange:
             attempt.not_read(now)
         late = attempt.overdue(now, committed=self._committed)
         total = attempt.timeouts.total
-        if late is None and total is not None and now - self.record.started_at > total:
+        if late is None and total is not None and now - self._first_sent_at > total:
             late = f"not complete within {total:g} s"
         if late is not None:
             attempt.drop()
@@ -533,7 +543,10 @@ class Exchange:
     # --- the books
 
     def _close(self, end: End, now: float, *, code: str | None = None, detail: str = "") -> None:
+        if self._state == _CLOSED:  # the client left while it was told the end
+            return
         self._state = _CLOSED
+        self._forget_500(now)
         record = self.record
         record.ended_at = now
         record.end = "client_gone" if self._gone and not self._served else end

@@ -174,5 +174,6 @@ class Relay:
 
     def shut(self) -> None:
         """End every exchange that is still open, truthfully."""
-        for exchange in list(self.open):
+        # Who waits goes first, or the next in line would be sent to each place that is freed here.
+        for exchange in sorted(self.open, key=lambda exchange: exchange.member is not None):
             exchange.shut()

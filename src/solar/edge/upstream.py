@@ -412,6 +412,8 @@ class Connection(asyncio.Protocol):
         call = self.call
         if call is None or call.sink is None:
             return
+        if len(call.request.body) > JOIN_BELOW:  # it is never sent again: streams must not keep it in memory
+            call.request = call.request._replace(body=b"")
         call.sink.head(status, self._headers, length)
         if self._mode == _LENGTH and self._left == 0 and self.call is call:
             self._finish(clean=not has_rest)
