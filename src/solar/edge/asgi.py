@@ -157,7 +157,7 @@ class AsgiDoor:
         expected = int(declared[:19]) if declared is not None and declared.isdigit() else None
         if expected is not None:
             self._reserve(request, expected)
-        parts: list[bytes] = []
+        received = bytearray()  # one buffer: kept apart, pieces of a byte or two would take twenty times their size
         size = 0
         while True:
             try:
@@ -170,16 +170,15 @@ class AsgiDoor:
             if message["type"] != "http.request":
                 return False
             part = message.get("body", b"")
-            if part:
-                parts.append(part)
-                size += len(part)
-                if size > request.reserved:
-                    self._reserve(request, size - request.reserved)
+            size += len(part)
+            if size > request.reserved:
+                self._reserve(request, size - request.reserved)
             if not message.get("more_body", False):
                 break
+            received += part
         if expected is not None and size != expected:
             return False
-        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
+        request.body = bytes(received + part) if received else part
         request.record.bytes_in = size
         request.record.body_at = relay.clock()
         return True
