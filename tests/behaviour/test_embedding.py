@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -210,6 +211,20 @@ async def test_removing_a_backend_that_is_not_there_says_which_ones_are() -> Non
     async with Router([Backend("one", "http://127.0.0.1:9")]) as router:
         with pytest.raises(InvalidBackend, match="'two'; there are: one"):
             await router.remove_backend("two")
+
+
+async def test_replacing_a_sources_backends_keeps_those_that_did_not_change() -> None:
+    async with FakeBackend(["m"]) as fake, FakeBackend(["n"]) as other, Router() as router:
+        kept, gone, new = Backend("kept", fake.url), Backend("gone", "http://127.0.0.1:9"), Backend("new", other.url)
+        router.replace_backends("file", [replace(kept, source="file"), replace(gone, source="file")])
+        await router.add_backend(Backend("by-hand", "http://127.0.0.1:10", source="api"))
+        await until(lambda: any(status.state == "healthy" for status in router.backends))
+        assert (await post(router)).status == 200
+        router.replace_backends("file", [replace(kept, source="file"), replace(new, source="file")])
+        assert sorted(status.backend.id for status in router.backends) == ["by-hand", "kept", "new"]
+        assert next(status.state for status in router.backends if status.backend.id == "kept") == "healthy"
+        assert (await post(router)).status == 200
+        assert len({recorded.connection for recorded in fake.inference}) == 1
 
 
 async def test_a_removed_backend_finishes_what_it_has() -> None:

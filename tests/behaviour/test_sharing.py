@@ -200,6 +200,15 @@ async def test_a_session_whose_backend_is_gone_is_told_so_and_comes_back() -> No
         assert (back["x-solar-backend"], back["x-session-broken"]) == (home, None)
 
 
+async def test_a_session_whose_backend_is_full_is_served_elsewhere_and_told_so() -> None:
+    async with fleet({"a": {"max_in_flight": 1}, "b": {"max_in_flight": 1}}, session_affinity=True) as fleet_:
+        home = await fleet_.hold(**{"x-session-id": "s"})
+        other = "b" if home == "a" else "a"
+        fleet_.fakes[other].always(None)
+        reply = await ask(fleet_.router, "s")
+        assert (reply["x-solar-backend"], reply["x-session-broken"]) == (other, "true")
+
+
 async def test_a_session_may_be_named_in_the_body_where_that_was_chosen() -> None:
     for field in ("user", "prompt_cache_key"):
         async with three(session_affinity=[field]) as (router, _):

@@ -200,6 +200,13 @@ async def test_answers_to_pipelined_requests_come_in_their_order(gateway: Serves
             assert (await reply(wire)).headers["x-request-id"] == name
 
 
+async def test_a_backends_name_need_not_be_ascii(gateway: Serves) -> None:
+    async with FakeBackend(["m"]) as fake, gateway(Backend("büro-世", fake.url, models=("m",))) as gw:
+        got = await gw.ask({"model": "m"})
+        assert (got.status, got.headers["x-solar-backend"].encode("latin-1").decode()) == (200, "büro-世")
+        assert "büro-世" in (await gw.ask(None, "/metrics")).body.decode()
+
+
 @pytest.mark.doors("uvicorn")
 async def test_a_solar_behind_a_solar_says_each_thing_once(door: str) -> None:
     async with FakeBackend(["m"]) as fake, serve(Router([Backend("engine", fake.url)]), door) as inner:
