@@ -150,6 +150,14 @@ async def test_after_a_comment_a_failure_is_told_in_the_stream(gateway):
         assert (rest.count(b'data: {"error":'), rest.endswith(b"0\r\n\r\n"), end) == (1, False, "fin")
 
 
+async def test_comments_do_not_hide_a_dead_backend(gateway):
+    strict = Timeouts(between_bytes=0.6)
+    async with fakes(1) as (fake,), gateway(backend(fake, timeouts=strict), keepalive_seconds=0.01) as gw:
+        fake.script(faults.stall_after(2))
+        got = await gw.ask(STREAM)
+        assert (got.whole, COMMENT in got.body, got.body.count(b'data: {"error":')) == (False, True, 1)
+
+
 @every_door
 async def test_a_slow_client_stops_the_backend_and_not_the_stream(gateway):
     patient = Timeouts(between_bytes=1)

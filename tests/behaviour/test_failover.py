@@ -116,13 +116,14 @@ async def test_a_500_counts_once_another_backend_answers_the_same_request(gatewa
         assert (gw.backend("a").state, gw.backend("b").state) == ("ejected", "healthy")
 
 
+@pytest.mark.parametrize("payload", [CHAT, STREAM], ids=["json", "stream"])
 @pytest.mark.parametrize("code", [400, 401, 404, 408, 413, 422])
-async def test_a_4xx_passes_through_untouched_and_counts_against_nobody(gateway, code):
+async def test_a_4xx_passes_through_untouched_and_counts_against_nobody(gateway, code, payload):
     async with fakes(2) as (a, b), gateway(a, b) as gw:
         for fake in (a, b):
             fake.always(faults.status(code, body='{"odd": 1}', headers=(("X-Why", "you"),)))
         for _ in range(8):
-            got = await gw.ask()
+            got = await gw.ask(payload)
             assert (got.status, got.body, got.headers["x-why"]) == (code, b'{"odd": 1}', "you")
             assert got.headers["x-solar-attempts"] == "1"
         assert [status.state for status in gw.router.backends] == ["healthy", "healthy"]
@@ -189,3 +190,13 @@ async def test_a_single_500_leaves_it_to_the_client_to_retry(gateway):
         got = await gw.ask()
         assert (got.status, got.headers["x-solar-attempts"]) == (500, "1")
         assert "x-should-retry" not in got.headers
+
+
+async def test_a_backend_known_to_be_dead_costs_no_attempt(gateway):
+    async with fakes(2) as (a, b):
+        a.stop_listening()
+        async with gateway(a, b) as gw:
+            assert gw.backend("a").state == "down"
+            for _ in range(3):
+                got = await gw.ask()
+                assert (got.headers["x-solar-backend"], got.headers["x-solar-attempts"]) == ("b", "1")

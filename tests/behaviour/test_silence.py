@@ -71,21 +71,28 @@ async def test_a_request_moves_away_from_a_stalled_backend_once_at_most(gateway)
 
 
 async def test_an_engine_that_freezes_whole_is_found_out_and_comes_back_by_a_token(gateway):
-    """In real time: its kernel still takes connections, so only its own silence on a fresh one tells."""
-    async with fakes(2) as (a, b), gateway(backend(a, type="llamacpp"), backend(b, "b")) as gw, gw.connect() as wire:
-        a.script(faults.stall_after(1))
-        wire.ask(STREAM)
-        await wire.head()
+    """In real time: its kernel still takes connections, so only its silence on a fresh one tells."""
+    async with (
+        fakes(2) as (a, b),
+        gateway(backend(a, type="llamacpp")) as gw,
+        gw.connect() as open_stream,
+        gw.connect() as waiting,
+    ):
+        a.script(faults.stall_after(1), faults.silent())
+        open_stream.ask(STREAM)
+        await open_stream.head()
+        waiting.ask(STREAM)
+        await a.wait_for(lambda: len(a.inference) == 2)
         a.freeze()
+        await gw.router.add_backend(backend(b, "b"))
         await until(lambda: gw.backend("a").state == "suspect")
         assert (await gw.ask()).headers["x-solar-backend"] == "b"
-        await until(lambda: gw.backend("a").state == "stalled")
-        assert (await wire.rest())[0].count(b'data: {"error":') == 1
-        asked = len(a.inference)
+        assert (await reply(waiting)).headers["x-solar-backend"] == "b"
+        assert (await open_stream.rest())[0].count(b'data: {"error":') == 1
+        assert gw.backend("a").state == "stalled"
         a.thaw()
         await until(lambda: gw.backend("a").state == "healthy")
-        probe = a.inference[asked]
-        assert probe.payload["max_tokens"] == 1
+        assert a.inference[2].payload["max_tokens"] == 1
         assert (await gw.ask()).headers["x-solar-backend"] == "a"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from contextlib import AsyncExitStack
 
 import anthropic
 import openai
@@ -12,7 +13,7 @@ import pytest
 from gateways import reply
 
 from raw_wire import CHAT, STREAM, connected
-from solar.testing import FakeBackend, faults
+from solar.testing import FakeBackend, Fault, faults
 
 TOLD_APART = rb'"(id|created|created_at|item_id)":("[a-z]+[-_]\d+"|\d+)'  # what differs between two equal answers
 SHAPES = [
@@ -186,12 +187,62 @@ async def test_the_anthropic_client_reads_a_messages_stream(gateway):
         assert (text, final.stop_reason) == (WORDS, "end_turn")
 
 
+class Told(Fault):
+    """Says its own name, a byte at a time."""
+
+    def steps(self, answer):
+        return faults.split(1).steps(answer.retold(words=(self.name,)))
+
+
+async def test_letters_of_many_bytes_survive_being_split(gateway):
+    async with FakeBackend(["m"]) as fake, gateway(fake) as gw, client(gw) as ai:
+        fake.script(Told("é 漢字 🙂"))
+        stream = await ai.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+        assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "é 漢字 🙂"
+
+
+@pytest.mark.parametrize("where", ["own_chunk", "with_choices", "last_chunk", "every_chunk"])
 @pytest.mark.doors("uvicorn")
-async def test_fields_that_nobody_knows_pass_both_ways(gateway):
-    odd = {**CHAT, "chat_template_kwargs": {"deep": [1, {"x": None}]}, "stop": "one", "logit_bias": {"1": 0.5}}
+async def test_tokens_are_counted_wherever_the_engine_reports_them(gateway, where):
     async with FakeBackend(["m"]) as fake, gateway(fake) as gw:
-        async with gw.connect() as wire:
-            wire.ask(odd)
-            got = await reply(wire)
+        fake.script(faults.usage_variants(where))
+        assert (await gw.ask(STREAM)).whole
+        record = await gw.booked()
+        assert (record.tokens_in, record.tokens_out) == (2, 5)
+
+
+@pytest.mark.doors("uvicorn")
+async def test_three_hundred_streams_flow_at_once(gateway):
+    async with FakeBackend(["m"]) as fake, gateway(fake) as gw, AsyncExitStack() as stack:
+        fake.always(faults.stall_after(2))
+        wires = [await stack.enter_async_context(gw.connect()) for _ in range(300)]
+        for wire in wires:
+            wire.ask(STREAM)
+        await fake.wait_for(lambda: sum(recorded.events for recorded in fake.inference) == 600)
+        assert gw.in_flight == 300
+        fake.release()
+        assert all([(await reply(wire)).whole for wire in wires])
+        assert (gw.in_flight, fake.in_flight) == (0, 0)
+
+
+@pytest.mark.doors("uvicorn")
+async def test_an_answer_with_fields_that_nobody_knows_passes_untouched(gateway):
+    odd = '{"id" : 1e3, "choices":[{"message":{"content":null,"reasoning_content":"\\u00e9"}}],"x_odd":{"a":[]}}'
+    async with FakeBackend(["m"]) as fake, gateway(fake) as gw:
+        fake.script(faults.status(200, body=odd))
+        assert (await gw.ask()).body == odd.encode()
+
+
+@pytest.mark.doors("uvicorn")
+async def test_a_request_with_fields_that_nobody_knows_passes_untouched(gateway):
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    odd = {
+        "model": "m",
+        "messages": [{"role": "user", "content": [image]}, {"role": "assistant", "content": None}],
+        "chat_template_kwargs": {"deep": [1, {"x": None}]},
+        "stop": "one",
+        "logit_bias": {"1": 0.5},
+    }
+    async with FakeBackend(["m"]) as fake, gateway(fake) as gw:
+        assert (await gw.ask(odd)).status == 200
         assert fake.inference[0].body == json.dumps(odd).encode()
-        assert b'"logprobs":null' in got.body
