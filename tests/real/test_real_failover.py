@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -44,6 +45,35 @@ async def test_a_kill_in_mid_stream_is_an_error_and_the_next_request_goes_to_the
         answer = await client.chat.completions.with_raw_response.create(**chat())
         assert answer.headers["x-solar-backend"] == other.name
         await gateway.becomes(killed, "down", within=1.0)
+
+
+async def test_the_anthropic_client_is_told_of_a_kill_in_mid_stream(llama: Llamas) -> None:
+    engine = llama()
+    await engine.ready()
+    asked = {"model": MODEL_ID, "max_tokens": 900, "messages": chat()["messages"], "stream": True}
+    async with serving(engine) as gateway, gateway.anthropic() as client:
+        stream = await client.messages.create(**asked, extra_body={"ignore_eos": True})
+        await anext(aiter(stream))
+        engine.kill()
+        events: list[Any] = []
+        with pytest.raises(anthropic.APIStatusError, match="cut short"):
+            await read(stream, into=events)
+        assert "message_stop" not in [event.type for event in events]
+
+
+async def test_a_response_whose_engine_is_killed_has_failed(llama: Llamas) -> None:
+    engine = llama()
+    await engine.ready()
+    asked = {"model": MODEL_ID, "max_output_tokens": 900, "input": "Count.", "stream": True}
+    async with serving(engine) as gateway, gateway.openai() as client:
+        stream = await client.responses.create(**asked, extra_body={"ignore_eos": True})
+        await anext(aiter(stream))
+        engine.kill()
+        events: list[Any] = []
+        with pytest.raises(openai.APIError):
+            await read(stream, into=events)
+        assert events[-1].type == "response.failed"
+        assert events[-1].response.status == "failed"
 
 
 async def test_a_killed_engines_stream_ends_with_the_error_and_without_the_last_chunk(
@@ -99,7 +129,7 @@ async def test_with_both_dead_it_is_503_with_retry_after_and_one_that_returns_is
                 await gateway.becomes(engine, "down")
         engines[0].restart()
         await engines[0].ready()
-        await gateway.becomes(engines[0], "healthy", within=2.5)  # the pace of probes here is 2 s
+        await gateway.becomes(engines[0], "healthy", within=4)  # the pace of probes here is 2 s at most
         answer = await client.chat.completions.with_raw_response.create(**chat())
         assert (answer.headers["x-solar-backend"], answer.headers["x-solar-attempts"]) == (engines[0].name, "1")
 

@@ -66,7 +66,7 @@ async def test_an_alias_is_spliced_and_nothing_else_changes(pair: Pair) -> None:
 
 async def test_two_engines_share_what_comes_at_once(pair: Pair) -> None:
     async with serving(*pair) as gateway, gateway.openai() as client:
-        asked = [client.chat.completions.with_raw_response.create(**chat(max_tokens=16)) for _ in range(6)]
+        asked = [client.chat.completions.with_raw_response.create(**chat(max_tokens=48)) for _ in range(6)]
         answers = await asyncio.gather(*asked)
         carriers = sorted(answer.headers["x-solar-backend"] for answer in answers)
         assert carriers == ["left"] * 3 + ["right"] * 3

@@ -10,8 +10,6 @@ import pytest
 from gateway import backend, chat, finished, read, serving, until
 from llama_server import Llamas, LlamaServer
 
-LESSON = "the sky is blue and " * 80  # 400 tokens: enough to learn a rate of prefill from
-
 
 async def backend_of(client: openai.AsyncOpenAI) -> str:
     answer = await client.chat.completions.with_raw_response.create(**chat(max_tokens=1))
@@ -69,10 +67,9 @@ async def test_a_stream_that_pauses_for_anothers_long_prompt_is_neither_cut_nor_
     elsewhere = backend(pair[0], priority=1)  # where to move to, if it were thought stalled
     async with serving(busy, elsewhere) as gateway, gateway.openai() as client, asyncio.TaskGroup() as group:
         rate = await prefill_rate(client)
-        prompt = "the sky is blue and " * int(min(7000, 12 * rate) / 5)  # 12 s of silence, more on a slow machine
-        paused = group.create_task(longest_pause(await started(client, max_tokens=300)))
-        asked = chat(prompt, stream=True, max_tokens=4, stream_options={"include_usage": True})
-        prefilled = group.create_task(everything(await client.chat.completions.create(**asked)))
+        prompt = "the sky is blue and " * int(min(7000, 10 * rate) / 5)  # 10 s of silence, more on a busy machine
+        paused = group.create_task(longest_pause(await started(client, max_tokens=150)))
+        prefilled = group.create_task(answer_to(prompt, client))
         await gateway.becomes(busy, "suspect", within=30)
         assert finished(await prefilled)
         assert await paused > 2.0
@@ -80,15 +77,15 @@ async def test_a_stream_that_pauses_for_anothers_long_prompt_is_neither_cut_nor_
     assert [(record.backend, record.end, record.attempts) for record in gateway.records] == [("busy", "success", 1)] * 3
 
 
-async def everything(stream: openai.AsyncStream[Any]) -> list[Any]:
-    return [chunk async for chunk in stream]
+async def answer_to(prompt: str, client: openai.AsyncOpenAI) -> list[Any]:
+    asked = chat(prompt, stream=True, max_tokens=4, stream_options={"include_usage": True})
+    return [chunk async for chunk in await client.chat.completions.create(**asked)]
 
 
 async def prefill_rate(client: openai.AsyncOpenAI) -> float:
     """Prompt tokens a second, as the engine tells. The gateway learns from the same request."""
-    asked = chat(LESSON, stream=True, max_tokens=1, stream_options={"include_usage": True})
-    chunks = await everything(await client.chat.completions.create(**asked))
-    return float(chunks[-1].timings["prompt_per_second"])
+    *_, last = await answer_to("Once upon a time, " * 80, client)
+    return float(last.timings["prompt_per_second"])
 
 
 async def longest_pause(stream: openai.AsyncStream[Any]) -> float:
