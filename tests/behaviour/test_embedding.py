@@ -115,6 +115,30 @@ async def test_a_dead_backend_does_not_delay_the_start() -> None:
             assert (await post(router)).status == 200
 
 
+async def test_a_backend_that_hangs_delays_no_request_and_no_list() -> None:
+    async with (
+        FakeBackend(["m"]) as fake,
+        FakeBackend(["n"]) as other,
+        routed(fake, other, health_check_interval=0.05) as router,
+    ):
+        asked = len(other.requests)
+        await other.wait_for(lambda: len(other.requests) > asked)  # it is asked again and again
+        other.freeze()
+        async with asyncio.timeout(0.5):
+            for _ in range(20):
+                assert (await post(router)).status == 200
+                assert len((await get(router, "/v1/models")).json["data"]) == 2
+
+
+async def test_a_backend_that_is_known_to_be_down_costs_nothing() -> None:
+    async with FakeBackend(["m"]) as fake, FakeBackend(["m"]) as dead, routed(fake, dead) as router:
+        dead.die()
+        assert {(await post(router))["x-solar-attempts"] for _ in range(2)} == {"1", "2"}  # one of them finds out
+        await until(lambda: router.backends[1].state == "down")
+        for _ in range(10):
+            assert (await post(router))["x-solar-attempts"] == "1"
+
+
 async def test_stopping_lets_what_is_in_flight_finish_and_takes_nothing_new() -> None:
     async with FakeBackend(["m"]) as fake:
         router = Router([Backend("one", fake.url)])

@@ -202,6 +202,15 @@ async def test_facts_that_a_backend_tells_of_a_model_survive() -> None:
             assert model["owned_by"] == "vllm"
 
 
+async def test_a_listed_model_is_complete_whatever_its_backend_says() -> None:
+    odd = {"created": "yesterday", "owned_by": 7, "object": None, "extra": [1.5, None]}
+    async with FakeBackend(["m"], meta={"m": odd}) as fake, routed(fake) as router:
+        model = (await get(router, "/v1/models")).json["data"][0]
+        assert (model["id"], model["object"], model["extra"]) == ("m", "model", [1.5, None])
+        assert type(model["created"]) is int
+        assert isinstance(model["owned_by"], str)
+
+
 async def test_an_empty_list_is_a_list() -> None:
     async with Router() as router:
         assert (await get(router, "/v1/models")).json == {"object": "list", "data": []}

@@ -191,6 +191,21 @@ async def test_every_answer_on_the_wire_has_one_request_id_and_one_length(gatewa
             await wire.reader.readexactly(length)
 
 
+async def test_the_body_of_a_refused_request_is_not_taken_for_the_next_one(gateway: Serves) -> None:
+    async with FakeBackend(["m"]) as fake, gateway(fake, api_keys=["k"], max_body=1000) as gw, gw.connect() as wire:
+        smuggled = head("POST /v1/embeddings HTTP/1.1", "X-API-Key: k", "Content-Length: 13") + b'{"model":"m"}'
+        for body, status in ((smuggled, 401), (smuggled.ljust(1001), 413)):
+            fields = (f"Content-Length: {len(body)}", "X-API-Key: " + ("k" if status == 413 else ""))
+            wire.writer.write(head(f"POST {CHAT} HTTP/1.1", *fields) + body)
+            got = await reply(wire)
+            assert got.status == status
+            if got.headers.get("connection") == "close" or wire.reader.at_eof():
+                break
+            wire.ask(None, "/health", "")
+            assert (await reply(wire)).status == 200
+        assert not fake.inference
+
+
 async def test_answers_to_pipelined_requests_come_in_their_order(gateway: Serves) -> None:
     async with FakeBackend(["m"]) as fake, gateway(fake) as gw, gw.connect() as wire:
         fake.script(faults.delay(0.05))
