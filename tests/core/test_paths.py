@@ -85,6 +85,7 @@ def test_what_is_read_allows_get_and_head(path, kind):
         ("/v1/models/models/x", "models/x"),
         ("/v1/models/my model", "my model"),
         ("/v1/models/a...b", "a...b"),
+        ("/v1/models/modèle", "modèle"),
     ],
 )
 def test_a_model_id_may_hold_slashes_and_colons(path, model):
@@ -120,7 +121,7 @@ def test_a_model_id_may_hold_slashes_and_colons(path, model):
         "/v1/models\n",
         "/v1/models/\x00",
         "/v1/models/\x7f",
-        "/v1/models/\xe9",
+        "/v1/models/a\xa0b",
         "/v1/models\u2028",
         "http://host/v1/models",
         "//host/v1/models",

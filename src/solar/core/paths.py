@@ -69,7 +69,7 @@ _BY_PATH["/metrics"] = Found("metrics", methods=_READ)
 # The spellings that nearly every client uses are found without taking the path apart.
 _USUAL = {prefix + path: found for path, found in _BY_PATH.items() for prefix in ("", "/v1")}
 
-_REFUSED = re.compile(r"[^\x20-\x7e]|[;#*?\\]")
+_REFUSED = re.compile(r"[;#*?\\]")
 
 
 def locate(path: str) -> Found:
@@ -81,7 +81,7 @@ def locate(path: str) -> Found:
 
 
 def _locate(path: str) -> Found:
-    if not path.startswith("/") or _REFUSED.search(path):
+    if not path.startswith("/") or not path.isprintable() or _REFUSED.search(path):
         return _UNKNOWN
     segments = [segment for segment in path.split("/") if segment]
     if "." in segments or ".." in segments:
