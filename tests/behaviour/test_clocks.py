@@ -9,7 +9,8 @@ from gateways import backend, fakes, reply, settled, until
 
 from raw_wire import CHAT, STREAM
 from solar.core.backend import Timeouts
-from solar.testing import faults
+from solar.testing import Fault, faults
+from solar.testing.answer import Act, head
 
 pytestmark = pytest.mark.doors("uvicorn")
 every_door = pytest.mark.doors("uvicorn", "hypercorn", "granian")
@@ -73,8 +74,8 @@ async def test_a_client_that_waits_for_a_stream_hears_comments_once_the_backend_
     async with fakes(1) as (fake,), gateway(fake, keepalive_seconds=0.01) as gw, gw.connect() as wire:
         fake.script(faults.hang_after_head())
         wire.ask(STREAM)
-        head = await wire.head()
-        assert (head.split()[1], "text/event-stream" in head) == ("200", True)
+        told = await wire.head()
+        assert (told.split()[1], "text/event-stream" in told) == ("200", True)
         assert (await wire.reader.readuntil(b"\n\n")).endswith(COMMENT)
         fake.release()
         rest, _ = await wire.rest()
@@ -88,6 +89,26 @@ async def test_comments_come_between_events_only(gateway):
         assert COMMENT in got.body
         assert got.body.replace(COMMENT, b"").count(b"\n\n") == 8
         assert all(json.loads(e[6:]) for e in got.events if e != COMMENT.strip() and e != b"data: [DONE]")
+
+
+class PauseInABigEvent(Fault):
+    """Stalls in the middle of an event that is too long to be held back."""
+
+    def steps(self, answer):
+        yield head(answer, "close")
+        body = answer.retold(words=("x" * 200_000,)).body
+        yield from (body[:100_000], Act.STALL, body[100_000:], Act.FIN)
+
+
+async def test_a_long_event_that_pauses_gets_no_comment_inside(gateway):
+    async with fakes(1) as (fake,), gateway(fake) as gw, gw.connect() as wire:
+        fake.script(PauseInABigEvent("pause"))
+        wire.ask(STREAM)
+        await wire.reader.readuntil(b"x" * 1000)
+        gw.later(20)
+        fake.release()
+        got, _ = await wire.rest()
+        assert COMMENT not in got
 
 
 @pytest.mark.parametrize(("payload", "fault"), [(CHAT, faults.hang_after_head()), (STREAM, faults.silent())])
@@ -169,7 +190,7 @@ async def test_a_slow_client_stops_the_backend_and_not_the_stream(gateway):
         gw.later(5)  # longer than a backend may pause: but it is the client who does
         assert await settled(lambda: fake.inference[0].bytes_sent) < MANY / 2
         last = b""
-        while not last.endswith(b"\r\n0\r\n\r\n"):
-            last = last[-100:] + await wire.reader.read(2**20)
-        assert b"data: [DONE]\n\n" in last
+        while not last.endswith(b"\r\n0\r\n\r\n") and (data := await wire.reader.read(2**20)):
+            last = last[-100:] + data
+        assert last.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
         assert (await gw.booked()).end == "success"

@@ -11,6 +11,7 @@ from gateways import backend
 from raw_wire import CHAT, STREAM
 from solar.core.backend import Timeouts
 from solar.testing import FakeBackend, Fault, faults
+from solar.testing.answer import Act
 
 ERRORS = {
     "/v1/chat/completions": b'data: {"error":',
@@ -82,6 +83,23 @@ async def test_an_error_of_the_backends_own_is_not_followed_by_a_second(gateway,
         assert len(got.events) == 3
         assert got.events[2].startswith(ERRORS[path])
         assert b"the engine ran out of memory" in got.events[2]
+
+
+class OwnErrorThenReset(Fault):
+    """The engine says that it fails, and then it is gone."""
+
+    def steps(self, answer):
+        *told, _last_chunk, _fin = faults.own_error_event(2).steps(answer)
+        yield from (*told, Act.RESET)
+
+
+@every_wire
+async def test_an_error_of_its_own_before_it_breaks_is_not_followed_by_a_second(gateway, path):
+    async with FakeBackend(["m"]) as fake, gateway(fake) as gw:
+        fake.script(OwnErrorThenReset("own"))
+        got = await gw.ask(STREAM, path)
+        assert len(got.events) == 3
+        assert got.events[2].startswith(ERRORS[path])
 
 
 class CutInABigEvent(Fault):
