@@ -62,7 +62,20 @@ class RosterOptions:
 class Roster:
     """The living state of all backends, and the decisions on it."""
 
-    __slots__ = ("_hosts", "_policy", "_turn", "budget", "catalog", "members", "options", "rests", "room", "sources")
+    __slots__ = (
+        "_asking",
+        "_hosts",
+        "_names_to_ask",
+        "_policy",
+        "_turn",
+        "budget",
+        "catalog",
+        "members",
+        "options",
+        "rests",
+        "room",
+        "sources",
+    )
 
     def __init__(self, options: RosterOptions) -> None:
         self.options = options
@@ -75,6 +88,8 @@ class Roster:
         self.room: WaitingRoom[Waiter] = WaitingRoom(limit=options.queue_limit, longest=options.queue_seconds)
         self._hosts: dict[str, HostLoad] = {}
         self._turn = 0
+        self._names_to_ask: set[str] = set()
+        self._asking = False
 
     def __repr__(self) -> str:
         return f"<Roster {len(self.members)} backends, {len(self.room)} waiting>"
@@ -258,8 +273,13 @@ class Roster:
             self._ask(self.room.by_model())
 
     def _ask(self, names: Iterable[str]) -> None:
-        names = list(names)
-        while names:
-            heads = self.room.earliest(names)
-            if not any(waiter.place_freed() for waiter in heads):
-                return
+        self._names_to_ask.update(names)
+        if self._asking:  # who was asked just now has given its place back at once: the loop below goes on with it
+            return
+        self._asking = True
+        try:
+            while any(waiter.place_freed() for waiter in self.room.earliest(self._names_to_ask)):
+                pass
+        finally:
+            self._names_to_ask.clear()
+            self._asking = False
