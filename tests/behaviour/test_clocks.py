@@ -111,9 +111,13 @@ async def test_a_long_event_that_pauses_gets_no_comment_inside(gateway):
         assert COMMENT not in got
 
 
-@pytest.mark.parametrize(("payload", "fault"), [(CHAT, faults.hang_after_head()), (STREAM, faults.silent())])
-async def test_no_comment_without_a_stream_or_before_the_backends_own_head(gateway, payload, fault):
-    async with fakes(1) as (fake,), gateway(fake, keepalive_seconds=0.01) as gw, gw.connect() as wire:
+@pytest.mark.parametrize(
+    ("payload", "fault", "while_waiting"),
+    [(CHAT, faults.hang_after_head(), False), (CHAT, faults.silent(), True), (STREAM, faults.silent(), False)],
+)
+async def test_no_comment_without_a_stream_or_before_the_backends_own_head(gateway, payload, fault, while_waiting):
+    settings = {"keepalive_seconds": 0.01, "keepalive_while_waiting": while_waiting}
+    async with fakes(1) as (fake,), gateway(fake, **settings) as gw, gw.connect() as wire:
         fake.script(fault)
         wire.ask(payload)
         await fake.wait_for(lambda: fake.inference)

@@ -49,6 +49,15 @@ async def test_what_is_busy_or_right_to_refuse_is_not_ejected(gateway, fault):
         assert gw.backend("a").state == "healthy"
 
 
+@pytest.mark.parametrize("fault", [faults.status(503), faults.status(429)], ids=repr)
+async def test_what_says_nothing_does_not_forgive_either(gateway, fault):
+    async with fakes(2) as (a, b), gateway(a, b) as gw:
+        a.script(faults.garbage(), faults.garbage(), fault, faults.garbage())
+        for _ in range(4):
+            assert (await gw.ask()).headers["x-solar-backend"] == "b"
+        assert gw.backend("a").state == "ejected"
+
+
 async def test_after_its_time_one_trial_tells_whether_it_is_back(gateway):
     async with fakes(2) as (a, b), gateway(a, b) as gw:
         await fail(gw, a, faults.reset_before_head())

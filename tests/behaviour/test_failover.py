@@ -165,6 +165,14 @@ async def test_the_retry_budget_keeps_a_dying_fleet_from_being_stormed(gateway):
         assert 503 in statuses
 
 
+async def test_the_retry_budget_counts_what_breaks_too(gateway):
+    async with fakes(2) as (a, b), gateway(a, backend(b, "b", priority=1)) as gw:
+        a.script(*[faults.garbage(), None] * 250)
+        statuses = [(await gw.ask()).status for _ in range(500)]
+        assert statuses[:200] == [200] * 200
+        assert 502 in statuses
+
+
 @pytest.mark.parametrize(
     ("faults_of_both", "advice"),
     [
