@@ -6,7 +6,7 @@ import pytest
 from exchange_bench import DONE, EVENT, JSON, SSE, Bench, Call, Transport, backends
 
 from solar.core.attempts import Outcome
-from solar.core.backend import Backend, Timeouts
+from solar.core.backend import Backend, Model, Timeouts
 from solar.core.roster import RosterOptions
 from solar.edge.relay import RelayOptions
 
@@ -81,6 +81,14 @@ def test_a_stream_without_its_end_says_so_and_is_cut(end: str) -> None:
     assert (client.ended, client.aborted) == (False, True)
     assert (bench.records[0].end, bench.records[0].code) == ("broken", "upstream_cut")
     bench.assert_closed()
+
+
+def test_a_connection_that_is_lost_after_the_streams_own_end_cost_nothing() -> None:
+    bench = Bench(*backends("a"))
+    _, client = bench.ask(stream=True)
+    bench.calls[0].stream(EVENT, DONE)
+    bench.calls[0].failed()
+    assert (client.ended, bench.records[0].end, bench.member("a").breaker.trips) == (True, "success", 0)
 
 
 def test_a_stream_whose_own_error_came_through_is_told_no_second_one() -> None:
@@ -382,6 +390,22 @@ def test_a_loading_model_is_a_503_unless_it_is_waited_for() -> None:
     patient.later(0.25)
     patient.calls[0].answer()
     assert client.ended
+    patient.assert_closed()
+
+
+def test_a_name_that_nobody_knows_may_belong_to_one_that_loads() -> None:
+    silent = Backend("a", "http://a")
+    bench = loading(Bench(silent))
+    _, client = bench.ask(model="soon")
+    assert (client.status, error_of(client.body)) == (503, "model_loading")
+    patient = loading(Bench(silent, options=RelayOptions(hold_while_loading=True)))
+    _, known = patient.ask(model="soon")
+    _, unknown = patient.ask(model="never")
+    patient.member("a").health.passed(patient.clock(), 0.5)
+    patient.roster.reported(patient.member("a"), [Model("soon")])
+    patient.later(0.25)
+    patient.calls[0].answer()
+    assert (known.status, unknown.status) == (200, 404)
     patient.assert_closed()
 
 

@@ -26,6 +26,7 @@ _OWNERS = {
     "sglang": "sglang",
     "organization_owner": "lmstudio",
 }
+_ABSURD = 1e18  # parameters, or tokens
 _LOADING_WORDS = (b"loading", b"starting", b"unavailable_error")
 
 
@@ -130,7 +131,8 @@ def _model(item: dict[str, Any]) -> Model:
 
 
 def _positive(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+    """A number that can be one: integers in JSON may be larger than any float."""
+    return float(value) if isinstance(value, int | float) and value is not True and 0 < value < _ABSURD else None
 
 
 async def _with_ollama_sizes(upstream: Sends, backend: Backend, finding: Finding, seconds: float) -> Finding:
