@@ -73,7 +73,12 @@ async def test_bytes_on_an_idle_connection_never_reach_the_next_client(gateway):
 @pytest.mark.parametrize("payload", [CHAT, STREAM])
 @pytest.mark.parametrize(
     "fault",
-    [faults.second_answer(), faults.trailing_bytes(), faults.trailing_bytes("HTTP/1.1 418 Teapot\r\n\r\n")],
+    [
+        faults.second_answer(),
+        faults.trailing_bytes(),
+        faults.trailing_bytes("junk"),
+        faults.trailing_bytes("HTTP/1.1 418 Teapot\r\n\r\n"),
+    ],
     ids=repr,
 )
 @every_door

@@ -47,6 +47,17 @@ async def test_after_the_limit_a_stream_ends_truthfully(gateway):
         await fake.wait_for(lambda: fake.inference[0].cancelled)
 
 
+@here
+async def test_after_the_limit_a_json_answer_is_cut_without_a_word(gateway):
+    async with fakes(1) as (fake,), gateway(fake, drain_seconds=0.05) as gw, gw.connect() as wire:
+        fake.script(faults.stall_after(1))
+        wire.ask(CHAT)
+        await wire.head()
+        await gw.router.stop()
+        rest, end = await wire.rest()
+        assert (b"error" in rest, end) == (False, "fin")
+
+
 async def test_after_the_limit_who_has_no_answer_yet_gets_503(gateway):
     async with fakes(1) as (fake,), gateway(backend(fake, max_in_flight=1), drain_seconds=0.05) as gw:
         fake.script(faults.silent())

@@ -53,6 +53,19 @@ async def test_what_is_stalled_gives_its_waiting_requests_away_and_ends_its_stre
         assert [record.code for record in gw.records] == ["upstream_stalled", None]
 
 
+async def test_a_json_answer_under_way_is_not_cut_because_the_streams_beside_it_are(gateway):
+    async with fakes(1) as (a,), gateway(a) as gw, gw.connect() as wire, gw.connect() as other:
+        a.script(faults.stall_after(1), faults.stall_after(1))
+        wire.ask(CHAT)
+        await wire.head()
+        other.ask(STREAM)
+        await other.head()
+        gw.later(31)
+        assert b'data: {"error":' in (await other.rest())[0]
+        a.release()
+        assert b"word4" in (await wire.rest())[0]
+
+
 async def test_a_request_moves_away_from_a_stalled_backend_once_at_most(gateway):
     async with fakes(3) as (a, b, c), gateway(a) as gw, gw.connect() as wire:
         for fake in (a, b, c):
