@@ -156,6 +156,15 @@ def test_the_same_report_again_changes_no_catalog() -> None:
     assert rost.reported(rost.members["a"], [Model("x", facts={"id": "x", "n": 2})])
 
 
+def test_a_model_whose_engine_says_that_it_was_created_just_now_is_no_news() -> None:
+    rost = two()
+    assert rost.reported(rost.members["a"], [Model("x", facts={"id": "x", "created": 100})])
+    catalog = rost.catalog
+    assert not rost.reported(rost.members["a"], [Model("x", facts={"id": "x", "created": 105})])
+    assert rost.catalog is catalog
+    assert rost.members["a"].models[0].facts["created"] == 100
+
+
 # --- what a name resolves to
 
 

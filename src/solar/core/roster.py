@@ -6,7 +6,7 @@ Synchronous throughout, so that no await can stand between a decision and the bo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from solar.core.affinity import order
@@ -159,7 +159,8 @@ class Roster:
 
     def reported(self, member: Member, models: Iterable[Model]) -> bool:
         """`member` says which models it has; True when that changed the catalog."""
-        models = tuple(models)
+        known = {model.id: model for model in member.models}
+        models = tuple(_keeping_its_birth(model, known.get(model.id)) for model in models)
         names = {model.id for model in models}
         models += tuple(Model(name) for name in member.backend.models if name not in names)
         if models == member.models and all(
@@ -283,3 +284,10 @@ class Roster:
         finally:
             self._names_to_ask.clear()
             self._asking = False
+
+
+def _keeping_its_birth(model: Model, known: Model | None) -> Model:
+    """Some engines say that their model was created at the moment of asking: the first word counts."""
+    if known is None or "created" not in known.facts or "created" not in model.facts:
+        return model
+    return replace(model, facts={**model.facts, "created": known.facts["created"]})
