@@ -152,12 +152,15 @@ class Router:
         if running is None or running.relay.stopping:
             return
         running.relay.stopping = True
-        if not await running.relay.drained(self._drain_seconds):
+        try:
+            if not await running.relay.drained(self._drain_seconds):
+                running.relay.shut()
+                await asyncio.sleep(0)  # let the doors write the last events
+        finally:  # also where whoever stops us has lost patience: nothing may live on
             running.relay.shut()
-            await asyncio.sleep(0)  # let the doors write the last events
-        self._running = None
-        await running.tasks.stop()
-        await running.upstream.close()
+            self._running = None
+            await running.tasks.stop()
+            await running.upstream.close()
 
     async def __aenter__(self) -> Router:
         await self.start()
