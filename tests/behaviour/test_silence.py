@@ -80,7 +80,8 @@ async def test_a_request_moves_away_from_a_stalled_backend_once_at_most(gateway)
         assert (gw.backend("b").state, c.inference) == ("stalled", [])
         b.always(None)
         b.release()
-        assert (await reply(wire)).headers["x-solar-backend"] == "b"
+        got = await reply(wire)
+        assert (got.status, got.headers["x-solar-backend"], got.events[-1]) == (200, "b", b"data: [DONE]")
 
 
 async def test_an_engine_that_freezes_whole_is_found_out_and_comes_back_by_a_token(gateway):
