@@ -254,6 +254,33 @@ def test_a_client_that_leaves_after_the_streams_own_end_was_served() -> None:
     bench.assert_closed()
 
 
+def test_a_slow_client_that_leaves_at_the_streams_own_end_stops_no_reading() -> None:
+    bench = Bench(*backends("a"))
+    exchange, client = bench.ask(stream=True)
+    bench.calls[0].stream(EVENT, DONE)
+    exchange.client_full()
+    client.left = True
+    exchange.client_gone()
+    assert not bench.calls[0].paused
+
+
+def test_a_backend_that_does_not_end_behind_the_streams_own_end_is_not_waited_for() -> None:
+    bench = Bench(*backends("a", timeouts=Timeouts(between_bytes=5.0)))
+    left, client = bench.ask(stream=True)
+    _, stays = bench.ask(stream=True)
+    for call in bench.calls:
+        call.stream(EVENT, DONE)
+    client.left = True
+    left.client_gone()
+    bench.later(1.5)
+    assert (bench.calls[0].aborted, bench.calls[1].aborted) == (True, False)
+    bench.later(5.0)
+    assert (stays.body, stays.ended) == (EVENT + DONE, True)
+    assert [record.end for record in bench.records] == ["success", "success"]
+    assert bench.member("a").breaker.state == "closed"
+    bench.assert_closed()
+
+
 def test_a_slow_client_stops_the_reading_and_its_silence_is_not_the_backends() -> None:
     bench = Bench(*backends("a", timeouts=Timeouts(between_bytes=5.0)))
     exchange, client = bench.ask(stream=True)

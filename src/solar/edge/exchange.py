@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from solar.core.member import Member
     from solar.edge.relay import Relay
 
+LINGERS = 1.0  # seconds that a backend may take to end a stream whose client has left at its end
 USAGE_IN_LAST = 16 * 1024  # bytes at the end of a JSON answer that are searched for its usage
 
 _QUEUED, _WAITING, _HOLDING, _ANSWERING, _CLOSED = range(5)
@@ -278,8 +279,6 @@ class Exchange:
             return self._held_done(now)
         if not self._committed:
             return self._attempt_failed(failure.outcome, failure.detail, now)
-        if self._watch is not None and self._watch.finished(clean=False):
-            return self._complete(now)
         return self._broken(now, "upstream_cut", failure.detail)
 
     # --- towards the client
@@ -391,8 +390,10 @@ class Exchange:
 
     def _broken(self, now: float, code: str, detail: str) -> None:
         """The answer broke after its first byte: say so in its own format, and close without the end mark."""
+        if self._watch is not None and self._watch.finished(clean=False):  # its own end had come: nothing is missing
+            return self._complete(now)
         self._attempt.failed(now, detail)
-        self._cut(now, code, detail)
+        return self._cut(now, code, detail)
 
     def _cut(self, now: float, code: str, detail: str = "") -> None:
         self._attempt.release(now)
@@ -430,11 +431,10 @@ class Exchange:
             return
         now = self._relay.clock()
         self._gone = True
-        if self._watch is not None and self._watch.finished(clean=False):
-            self._served = True  # SDKs leave at [DONE]; the backend is about to end, and its connection can be kept
-            return
+        # SDKs leave at [DONE]; the backend is about to end, and its connection can be kept.
+        self._served = self._watch is not None and self._watch.finished(clean=False)
         member = self.member
-        if member is not None and member.backend.cancel == "drain":
+        if self._served or (member is not None and member.backend.cancel == "drain"):
             if self._paused:
                 self.client_ready()
             return
@@ -483,6 +483,8 @@ class Exchange:
         total = attempt.timeouts.total
         if late is None and total is not None and now - self._first_sent_at > total:
             late = f"not complete within {total:g} s"
+        if self._served and now - attempt.moved_at > LINGERS:
+            late = "it did not end behind the stream's own end"
         if late is not None:
             attempt.drop()
             if self._committed:
