@@ -51,7 +51,7 @@ def test_a_stalled_member_is_not_asked_and_a_suspect_one_may_be() -> None:
     silent = member()
     silent.stall.moved(0.0, silent.stall.sent(0.0, streaming=True, prompt_tokens=1))
     silent.stall.check(3.0)
-    assert (silent.stall.grade, silent.why_not(3.0)) == ("suspect", None)
+    assert (silent.stall.streaming, silent.stall.grade, silent.why_not(3.0)) == (True, "suspect", None)
     silent.stall.check(31.0)
     assert silent.why_not(31.0) == "stalled"
 

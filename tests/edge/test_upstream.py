@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -263,15 +264,21 @@ async def test_an_answer_that_is_cut_is_not_complete(answer: bytes, outcome: Out
 
 
 async def test_a_reset_is_no_end_of_an_answer_that_ends_with_its_connection() -> None:
+    arrived = asyncio.Event()
+
     async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\n\r\nok")
-        await asyncio.sleep(0.02)
-        writer.get_extra_info("socket").setsockopt(1, 13, struct.pack("ii", 1, 0))  # SO_LINGER: close with RST
+        await arrived.wait()
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closes with RST
         writer.transport.abort()
 
     async with serving(answering) as url, pool() as made:
-        heard = await made.ask(url)
+        heard = Heard()
+        heard.on_chunk = arrived.set
+        made.send(url, heard)
+        await heard.over()
         assert (heard.body, heard.outcome) == (b"ok", Outcome.RESET)
 
 
