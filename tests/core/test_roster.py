@@ -407,6 +407,22 @@ def test_every_place_that_is_free_is_given_at_once() -> None:
     assert served == ["ann", "bob", "cleo"]
 
 
+def test_who_gives_its_place_back_at_once_passes_it_on_without_a_deeper_call() -> None:
+    class Fails(Waits):
+        def place_freed(self) -> bool:
+            took = super().place_freed()
+            self.roster.members["a"].load.in_flight = 0
+            self.roster.freed(self.roster.members["a"])
+            return took
+
+    rost = roster(backend("a", 1, max_in_flight=1), queue_limit=2000)
+    served: list[str] = []
+    for number in range(2000):
+        rost.room.join("m", Fails(rost, "m", served, str(number)), 0.0)
+    rost.changed()
+    assert served == [str(number) for number in range(2000)]
+
+
 def test_who_waits_for_the_default_backend_hears_of_its_places() -> None:
     rost = roster(backend("a", 1, max_in_flight=1), default_backend="a")
     slot = rost.members["a"].load.take(1.0)
