@@ -23,7 +23,7 @@ class Uvicorn(uvicorn.Server):
     """uvicorn, told to stop by an event and not by a flag that it reads ten times a second."""
 
     def __init__(self, app: Any, stop: asyncio.Event) -> None:
-        super().__init__(uvicorn.Config(app, lifespan="on", log_config=None, access_log=False))
+        super().__init__(uvicorn.Config(app, lifespan="on", ws="none", log_config=None, access_log=False))
         self._stop = stop
 
     def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]

@@ -91,6 +91,10 @@ class LlamaServer:
     def freeze(self) -> None:
         """SIGSTOP: the kernel goes on accepting connections and bytes, nothing answers."""
         self.process.send_signal(signal.SIGSTOP)
+        process = psutil.Process(self.process.pid)
+        deadline = time.monotonic() + GRACE
+        while process.status() != psutil.STATUS_STOPPED:  # its threads stop one after another
+            assert time.monotonic() < deadline
 
     def thaw(self) -> None:
         self.process.send_signal(signal.SIGCONT)
