@@ -76,6 +76,12 @@ class Watch:
         self.inside = False
         return whole + self._hold(unfinished) if unfinished else whole
 
+    def only_comments(self, data: bytes) -> bool:
+        """Whether `data`, if fed now, would be comments and nothing else: a keep-alive, and no sign of an answer."""
+        if self._held or self.inside:
+            return False
+        return all(line[:1] in (b":", b"") for line in data.splitlines())
+
     def _hold(self, data: bytes) -> bytes:
         self._held.append(data)
         self._held_size += len(data)

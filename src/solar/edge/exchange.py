@@ -223,7 +223,7 @@ class Exchange:
     def chunk(self, data: bytes) -> None:
         """A piece of the answer's body. The first one is the commit."""
         if self._state == _CLOSED:
-            return
+            return None
         relay = self._relay
         now = relay.clock()
         attempt = self._attempt
@@ -233,8 +233,10 @@ class Exchange:
                 if attempt.call is not None:  # else `send` has not returned: what it still says is none of the next one
                     attempt.drop()
                     self._held_done(now)
-            return
+            return None
         watch = self._watch
+        if watch is not None and data[:1] == b":" and watch.only_comments(data):
+            return self._comment(data, now)
         if not self._committed:
             self._commit(now)
         elif watch is not None:
@@ -243,9 +245,17 @@ class Exchange:
         if watch is not None:
             data = watch.feed(data)
             if not data:
-                return
+                return None
         else:
             self._tail = data if len(data) >= 1024 else (self._tail + data)[-USAGE_IN_LAST:]
+        return self._write(data, now)
+
+    def _comment(self, data: bytes, now: float) -> None:
+        """The backend keeps its connection alive: passed on, but no answer yet, and no sign that its engine moves."""
+        if (data := self._watch.feed(data) if self._watch is not None else data) == b"":
+            return
+        if not self._head_sent:
+            self._send_head(self._attempt.status, self._backend_headers())
         self._write(data, now)
 
     def end(self) -> None:
