@@ -205,9 +205,9 @@ def test_a_loading_model_may_be_silent() -> None:
 def test_evidence_stalls_at_once() -> None:
     watch = StallWatch()
     watch.sent(0.0, streaming=False, prompt_tokens=20)
-    watch.evidence(0.5, "41 bytes were not acknowledged for 5 s")
+    watch.evidence("41 bytes were not acknowledged for 5 s")
     assert watch.stalled
-    watch.evidence(0.6, "something else")
+    watch.evidence("something else")
     assert watch.stalled_reason == "41 bytes were not acknowledged for 5 s"
 
 
@@ -215,13 +215,13 @@ def test_evidence_stalls_a_suspect() -> None:
     watch = StallWatch()
     stream(watch, 0.0)
     watch.check(2.0)
-    watch.evidence(2.1, "the control endpoint does not answer")
+    watch.evidence("the control endpoint does not answer")
     assert watch.check(2.2) == "stalled"
 
 
 def test_evidence_against_an_idle_backend_is_left_to_the_probes() -> None:
     watch = StallWatch()
-    watch.evidence(0.0, "the control endpoint does not answer")
+    watch.evidence("the control endpoint does not answer")
     assert watch.grade == "moving"
 
 
@@ -293,7 +293,7 @@ def test_any_interleaving_leaves_the_books_at_zero(steps: list[tuple[str, float,
         elif step == "revived":
             watch.revived(now)
         elif step == "evidence":
-            watch.evidence(now, "proof")
+            watch.evidence("proof")
         elif sent:
             getattr(watch, step)(now, sent[number % len(sent)])
             assert step == "closed" or watch.grade == "moving"

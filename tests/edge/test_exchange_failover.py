@@ -378,7 +378,7 @@ def test_an_open_answer_that_is_no_stream_is_left_to_its_timeouts() -> None:
     plain, _ = bench.ask()
     bench.calls[1].head(200, JSON, 9)
     bench.calls[1].chunk(b"{")
-    bench.member("b").stall.evidence(bench.clock(), "proof")
+    bench.member("b").stall.evidence("proof")
     bench.relay.stalled(bench.member("b"), bench.clock())
     assert not plain.closed
 
@@ -433,3 +433,16 @@ def test_however_many_wait_a_transport_that_fails_at_once_fails_them_all_in_turn
     assert [record.id for record in bench.records] == [*(f"r{n}" for n in range(2, 601)), "r1"]
     assert {client.status for client in clients} == {502}
     bench.assert_closed()
+
+
+def test_unacknowledged_bytes_move_a_request_that_does_not_stream() -> None:
+    bench = Bench(*backends("a", "b"))
+    _, client = bench.ask()
+    (call,) = bench.calls
+    call.silent = True
+    bench.later(1.0)
+    assert not call.aborted
+    bench.later(2.0)
+    assert call.aborted
+    bench.calls[1].answer()
+    assert (client.status, client.headers[b"x-solar-attempts"]) == (200, b"2")

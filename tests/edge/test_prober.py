@@ -375,7 +375,7 @@ async def test_a_stalled_engine_is_back_only_when_it_makes_a_token() -> None:
     looks = Looks(LISTED)
     await looks.look()
     stream_on(looks, silent=3.0)
-    looks.member().stall.evidence(looks.bench.clock(), "proof")
+    looks.member().stall.evidence("proof")
     looks.transport.pages["completions"] = (200, b"{}")
     dead = looks.transport.page
 
@@ -396,7 +396,7 @@ async def test_a_stalled_engine_is_back_only_when_it_makes_a_token() -> None:
 async def test_a_stalled_engine_that_may_not_be_woken_is_back_with_its_first_answer() -> None:
     looks = Looks(Backend("a", "https://a", models=("m",)))
     stream_on(looks, silent=3.0)
-    looks.member().stall.evidence(looks.bench.clock(), "proof")
+    looks.member().stall.evidence("proof")
     await looks.look()
     assert looks.member().stall.grade == "moving"
     assert all(call.request.method == b"GET" for call in looks.transport.calls)

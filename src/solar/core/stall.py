@@ -163,10 +163,12 @@ class StallWatch:
             self.grade = "moving"
         return self.grade
 
-    def evidence(self, now: float, reason: str) -> None:
-        """Proof other than silence: bytes that nobody acknowledges, or a dead control endpoint while suspect."""
-        if self.grade == "suspect" or (self._in_flight and self.grade == "moving"):
-            self._stall(reason)
+    def evidence(self, reason: str) -> bool:
+        """Proof other than silence: bytes that nobody acknowledges, a dead control endpoint. True if that stalls it."""
+        if self.grade == "stalled" or (self.grade == "moving" and not self._in_flight):
+            return False
+        self._stall(reason)
+        return True
 
     def revived(self, now: float) -> None:
         """A probe brought proof of life: back to moving."""

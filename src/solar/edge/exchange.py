@@ -75,6 +75,11 @@ class Exchange:
         return self._attempt.member if self._state in (_WAITING, _HOLDING, _ANSWERING) else None
 
     @property
+    def moved_at(self) -> float:
+        """When its backend last showed a sign of life. Only meaningful while one has it."""
+        return self._attempt.moved_at
+
+    @property
     def closed(self) -> bool:
         """Whether the books on this request are closed."""
         return self._state == _CLOSED

@@ -81,10 +81,9 @@ class Prober:
         else:
             moving = finding.timed_out and member.stall.streaming and member.stall.grade == "moving"
             health.failed(now, finding.reason, self.jitter(), moving=moving, refused=finding.refused)
-            if finding.timed_out and self._proves_a_stall(member):
-                member.stall.evidence(now, f"its control endpoint is dead: {finding.reason}")
-                if member.stall.stalled:
-                    self._relay.stalled(member, now)
+            proof = f"its control endpoint is dead: {finding.reason}"
+            if finding.timed_out and self._proves_a_stall(member) and member.stall.evidence(proof):
+                self._relay.stalled(member, now)
         if health.state != before:
             self._log.info(
                 "health backend=%s state=%s was=%s detail=%r", member.backend.id, health.state, before, finding.reason

@@ -20,6 +20,7 @@ from solar.edge.request import ClientRequest
 from solar.edge.transport import Upstream
 
 EVIDENCE_EVERY = 1.0  # seconds between two looks at unacknowledged bytes
+EVIDENCE_AFTER = 2.0  # seconds that an exchange must have been silent to be looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,23 +145,28 @@ class Relay:
         roster.changed()
 
     def _look_for_stalls(self, now: float) -> None:
-        looks = now - self._evidence_at >= EVIDENCE_EVERY
-        if looks:
+        if now - self._evidence_at >= EVIDENCE_EVERY:
             self._evidence_at = now
+            self._look_for_evidence(now)
         for member in self.roster.members.values():
             if not member.load.in_flight:
                 continue
             before = member.stall.grade
             grade = member.stall.check(now, loading=member.health.state == "loading")
-            if grade == "suspect":
-                if before == "moving":
-                    self._log.info(
-                        "suspect backend=%s silent_for=%.1fs", member.backend.id, member.stall.silent_for(now)
-                    )
-                    member.health.doubted(now)
-                if looks and any(ex.unacknowledged() for ex in self.open if ex.member is member):
-                    member.stall.evidence(now, "bytes that were sent to it stay unacknowledged")
-            if member.stall.stalled and before != "stalled":
+            if grade == "suspect" and before == "moving":
+                silent = member.stall.silent_for(now)
+                self._log.info("suspect backend=%s silent_for=%.1fs", member.backend.id, silent)
+                member.health.doubted(now)
+            elif grade == "stalled" and before != "stalled":
+                self.stalled(member, now)
+
+    def _look_for_evidence(self, now: float) -> None:
+        """Bytes that nobody acknowledges prove what silence only suggests, for requests that do not stream too."""
+        for exchange in list(self.open):
+            member = exchange.member
+            if member is None or member.stall.stalled or now - exchange.moved_at < EVIDENCE_AFTER:
+                continue
+            if exchange.unacknowledged() and member.stall.evidence("bytes that were sent to it stay unacknowledged"):
                 self.stalled(member, now)
 
     def stalled(self, member: Member, now: float) -> None:
