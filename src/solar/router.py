@@ -23,6 +23,7 @@ from solar.edge.asgi import AsgiDoor, Receive, Scope, Send
 from solar.edge.metrics import BackendView, Metrics, Snapshot
 from solar.edge.pages import Pages
 from solar.edge.prober import Prober
+from solar.edge.reception import Reception
 from solar.edge.relay import Relay, RelayOptions
 from solar.edge.requestlog import RequestLog
 from solar.edge.tasks import Tasks
@@ -139,7 +140,8 @@ class Router:
         relay = Relay(self._roster, upstream, self.metrics, self._options, self._log, self._book)
         prober = Prober(relay, tasks, upstream if self._given_upstream is not None else FreshUpstream(own), self._log)
         pages = Pages(self._roster, self.metrics, started_at=int(time.time()))
-        door = AsgiDoor(relay, self._admission, pages, tasks, self._sessions)
+        reception = Reception(relay, self._admission, pages, self._sessions)
+        door = AsgiDoor(reception, tasks)
         self._running = running = _Running(relay, prober, door, tasks, own)
         for discoverer in self._discoverers:
             tasks.spawn(self._follow(discoverer), f"discover {discoverer.name}")

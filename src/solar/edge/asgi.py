@@ -7,24 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import quote
 
 from solar.core.headers import Headers, value_of
-from solar.core.multipart import peek_multipart
-from solar.core.openai import peek
-from solar.core.paths import Found, locate
-from solar.core.record import Record
-from solar.edge.admission import Admission
 from solar.edge.answers import error_answer
 from solar.edge.exchange import Exchange
-from solar.edge.pages import Pages
-from solar.edge.relay import Relay
+from solar.edge.reception import Answer, Reception
 from solar.edge.request import ClientRequest
 from solar.edge.tasks import Tasks
-from solar.errors import InvalidRequest, NoBackendAvailable, SolarError, UpstreamFailed
+from solar.errors import InvalidRequest, SolarError, UpstreamFailed
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -34,129 +26,52 @@ Send = Callable[[Message], Awaitable[None]]
 HIGH_WATER = 64 * 1024  # bytes for a slow client that wait here before reading upstream stops
 HTTP10_ANSWER = 16 * 1024 * 1024  # bytes of an answer that are collected for a client that knows no chunks
 BODY_SECONDS = 60.0  # without a byte of the request's body
-LONGEST_ID = 200
-
-_QUERY = re.compile(rb"[\x21-\x7e]*").fullmatch
 
 
 class AsgiDoor:
-    """Paths to handlers, for one router."""
+    """One router's door for ASGI servers."""
 
-    def __init__(
-        self, relay: Relay, admission: Admission, pages: Pages, tasks: Tasks, sessions: frozenset[str]
-    ) -> None:
-        self._relay = relay
-        self._admission = admission
-        self._pages = pages
+    def __init__(self, reception: Reception, tasks: Tasks) -> None:
+        self._reception = reception
         self._tasks = tasks
-        self._sessions = sessions  # where a session's name may stand: header, user, prompt_cache_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        headers: Headers = scope["headers"]
-        path = route_path(scope)
-        found = locate(path)
-        method: str = scope["method"]
-        if method == "HEAD":
-            send = _head_only(send)
-        record = self._record(scope, headers, path, found)
-        admission = self._admission
-        refusal = admission.refusal(found, headers) if method != "OPTIONS" else None
-        http10 = scope.get("http_version") in ("1.0", "1")  # granian writes "1"
-        client = AsgiClient(admission.cors(found, headers), http10=http10)
-        if refusal is None:
-            refusal = _misdirected(found, method, path, scope.get("query_string", b""))
-        if method == "OPTIONS" and refusal is None:
-            await _reply(send, 204, admission.preflight(found, headers), b"", record)
-        elif refusal is not None:
-            await self._refuse(client, send, record, found, refusal)
-        elif found.kind == "inference":
-            await self._infer(scope, receive, send, client, record, found, headers)
-        elif found.kind == "model" and not self._pages.has_model(found.model_id or "") and self._pages.default_backend:
-            request = ClientRequest(record, None, headers, query=scope.get("query_string", b""))
-            request.method = b"GET"
-            request.target = b"/models/" + quote(found.model_id or "", safe="/:@").encode("ascii")
-            await self._exchange(request, client, receive, send)
-        else:
-            page = self._pages.page(found, headers)
-            if isinstance(page, SolarError):
-                await self._refuse(client, send, record, found, page)
-                return
-            status, kind, body, extra = page
-            answer = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *extra, *client.cors]
-            await _reply(send, status, answer, body, record)
-            if found.kind in ("models", "model"):
-                self._book(record, status, len(body))
-
-    def _record(self, scope: Scope, headers: Headers, path: str, found: Found) -> Record:
-        given = value_of(headers, b"x-request-id")
-        client = scope.get("client")
-        return Record(
-            given.decode("ascii") if given is not None and _usable_id(given) else self._relay.new_id(),
-            method=scope["method"],
-            path=path,
-            endpoint=found.endpoint.name if found.endpoint is not None else found.kind,
-            client=client[0] if client else "",
-            started_at=self._relay.clock(),
+        peer = scope.get("client")
+        arrival = self._reception.arrive(
+            scope["method"],
+            route_path(scope),
+            scope.get("query_string", b""),
+            scope["headers"],
+            peer[0] if peer else "",
         )
-
-    def _book(self, record: Record, status: int, size: int, error: SolarError | None = None) -> None:
-        record.status = status
-        record.bytes_out = size
-        record.ended_at = self._relay.clock()
-        record.end = "success" if status < 400 else "rejected" if status < 500 else "failed"
-        if error is not None:
-            record.code = error.code
-            record.detail = error.message
-        self._relay.book(record)
-
-    async def _refuse(self, client: AsgiClient, send: Send, record: Record, found: Found, error: SolarError) -> None:
-        wire = found.endpoint.wire if found.endpoint is not None else "plain"
-        body, headers = error_answer(error, wire, record.id)
-        if error.status == 405:
-            headers.append((b"allow", ", ".join((*found.methods, "OPTIONS")).encode("ascii")))
-        if error.status == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
-        await _reply(send, error.status, headers + client.cors, body, record)
-        self._book(record, error.status, len(body), error)
-
-    async def _infer(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        client: AsgiClient,
-        record: Record,
-        found: Found,
-        headers: Headers,
-    ) -> None:
-        request = ClientRequest(record, found.endpoint, headers, query=scope.get("query_string", b""))
-        try:
-            complete = await self._read_body(request, receive)
-            if complete:
-                self._peek(request)
-        except SolarError as error:
-            self._relay.release_body(request)
-            await self._refuse(client, send, record, found, error)
+        request = arrival.next
+        if not isinstance(request, ClientRequest):
+            await _reply(send, request)
             return
-        except BaseException:
-            self._relay.release_body(request)
-            raise
-        if not complete:  # the client left in the middle of its request: nothing of it is ever forwarded
-            self._relay.release_body(request)
-            record.status, record.end, record.ended_at = 499, "client_gone", self._relay.clock()
-            self._relay.book(record)
-            return
-        await self._exchange(request, client, receive, send)
+        if request.endpoint is not None:
+            try:
+                body = await self._read_body(request, receive)
+                if body is not None:
+                    self._reception.complete(request, body)
+            except SolarError as error:
+                await _reply(send, self._reception.refuse(arrival, error))
+                return
+            except BaseException:  # the server gave up on this request: its body must not stay counted
+                self._reception.left_early(arrival)
+                raise
+            if body is None:
+                self._reception.left_early(arrival)
+                return
+        http10 = scope.get("http_version") in ("1.0", "1")  # granian writes "1"
+        head_only = scope["method"] == "HEAD"
+        client = AsgiClient(arrival.cors, http10=http10)
+        await self._exchange(request, client, receive, _head_only(send) if head_only else send)
 
-    async def _read_body(self, request: ClientRequest, receive: Receive) -> bool:
-        """Read the body within its limits; False when the client left before its end."""
-        relay = self._relay
-        declared = value_of(request.headers, b"content-length")
-        # Nineteen digits are too many bytes for anyone; int() itself refuses some thousands of them.
-        expected = int(declared[:19]) if declared is not None and declared.isdigit() else None
-        if expected is not None:
-            self._reserve(request, expected)
+    async def _read_body(self, request: ClientRequest, receive: Receive) -> bytes | None:
+        """Read the body within its limits; None when the client left before its end."""
+        reception = self._reception
+        expected = reception.expect(request)
         received = bytearray()  # one buffer: kept apart, pieces of a byte or two would take twenty times their size
         size = 0
         while True:
@@ -168,53 +83,20 @@ class AsgiDoor:
                     f"no byte of the request's body came for {BODY_SECONDS:g} s", status=408, code="body_timeout"
                 ) from None
             if message["type"] != "http.request":
-                return False
-            part = message.get("body", b"")
+                return None
+            part: bytes = message.get("body", b"")
             size += len(part)
             if size > request.reserved:
-                self._reserve(request, size - request.reserved)
+                reception.reserve(request, size - request.reserved)
             if not message.get("more_body", False):
                 break
             received += part
         if expected is not None and size != expected:
-            return False
-        request.body = bytes(received + part) if received else part
-        request.record.bytes_in = size
-        request.record.body_at = relay.clock()
-        return True
-
-    def _reserve(self, request: ClientRequest, size: int) -> None:
-        most = self._relay.options.max_body
-        if request.reserved + size > most:
-            raise InvalidRequest(
-                f"the request's body is larger than {most} bytes, the limit here", status=413, code="body_too_large"
-            )
-        if not self._relay.reserve(size):
-            raise NoBackendAvailable(
-                "too many request bodies are in memory now; try again shortly", code="buffers_full", retry_after=1.0
-            )
-        request.reserved += size
-
-    def _peek(self, request: ClientRequest) -> None:
-        kind = value_of(request.headers, b"content-type") or b""
-        if kind.lstrip()[:10].lower() == b"multipart/":
-            seen = peek_multipart(request.body, kind.decode("latin-1"))
-        else:
-            seen = peek(request.body)
-        request.peek = seen
-        request.record.model = seen.model or ""
-        request.record.stream = seen.stream
-        sessions = self._sessions
-        if sessions:
-            named = value_of(request.headers, b"x-session-id") if "header" in sessions else None
-            request.session = (
-                (named.decode("latin-1") if named else None)
-                or (seen.prompt_cache_key if "prompt_cache_key" in sessions else None)
-                or (seen.user if "user" in sessions else None)
-            )
+            return None
+        return bytes(received + part) if received else part
 
     async def _exchange(self, request: ClientRequest, client: AsgiClient, receive: Receive, send: Send) -> None:
-        exchange = Exchange(self._relay, client, request)
+        exchange = Exchange(self._reception.relay, client, request)
         client.exchange = exchange
         exchange.begin()
         # ASGI shows that a client left only to those who ask: this one asks while the answer is being made.
@@ -348,12 +230,10 @@ def _head_only(send: Send) -> Send:
     return send_head
 
 
-async def _reply(send: Send, status: int, headers: Headers, body: bytes, record: Record) -> None:
-    if value_of(headers, b"x-request-id") is None:
-        headers = [*headers, (b"x-request-id", record.id.encode("latin-1"))]
+async def _reply(send: Send, answer: Answer) -> None:
     with contextlib.suppress(OSError):  # the client is gone, and some servers say so
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
 
 
 def route_path(scope: Scope) -> str:
@@ -363,20 +243,3 @@ def route_path(scope: Scope) -> str:
     if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
         return path[len(root) :] or "/"
     return path
-
-
-def _misdirected(found: Found, method: str, path: str, query: bytes) -> SolarError | None:
-    if found.kind == "unknown":
-        return InvalidRequest(f"unknown path {path[:200]!r}; the API is under /v1", status=404, code="unknown_path")
-    if query and not _QUERY(query):  # it goes upstream as it came, so it must not end the line that it stands in
-        return InvalidRequest("the query string holds a character that must be percent-encoded")
-    if method not in found.methods and method != "OPTIONS":
-        allowed = " or ".join(found.methods)
-        return InvalidRequest(f"{method} is not allowed here; use {allowed}", status=405, code="method_not_allowed")
-    return None
-
-
-def _usable_id(given: bytes) -> bool:
-    return (
-        0 < len(given) <= LONGEST_ID and given.isascii() and given.decode("ascii").isprintable() and b" " not in given
-    )
