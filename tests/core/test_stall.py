@@ -117,6 +117,15 @@ def test_a_long_prefill_is_not_mistaken_where_the_rate_is_known() -> None:
     watch = taught()
     stream(watch, 100.0)
     watch.sent(100.0, streaming=True, prompt_tokens=7000)
+    # 4 x 14 s, and more for a prompt 14 times as long as the one that taught the rate: attention is not linear.
+    assert (watch.check(309.5), watch.check(309.6)) == ("suspect", "stalled")
+
+
+def test_a_prompt_as_long_as_one_that_was_seen_gets_four_times_what_that_one_took() -> None:
+    watch = StallWatch()
+    watch.moved(14.0, watch.sent(0.0, streaming=True, prompt_tokens=7000))
+    watch.sent(100.0, streaming=True, prompt_tokens=7000)
+    watch.moved(100.0, None)
     assert (watch.check(156.0), watch.check(156.1)) == ("suspect", "stalled")
 
 
@@ -133,7 +142,7 @@ def test_a_prompt_whose_client_left_still_explains_the_silence() -> None:
     stream(watch, 100.0)
     b = watch.sent(100.0, streaming=True, prompt_tokens=7000)
     watch.closed(120.0, b)
-    assert (watch.check(124.0), watch.check(156.1)) == ("suspect", "stalled")
+    assert (watch.check(124.0), watch.check(309.6)) == ("suspect", "stalled")
 
 
 def test_once_something_moved_a_prompt_that_left_explains_nothing() -> None:

@@ -6,12 +6,14 @@ prefill looks the same for a while: one prompt of 7,000 tokens can hold all othe
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Literal
 
 Grade = Literal["moving", "suspect", "stalled"]
 
 _PATIENCE = 4.0  # queued prompts may take so many times what the learned rate says
 _ASSUMED_RATE = 500.0  # prompt tokens a second, until the engine has shown its own
+_ASSUMED_TAUGHT = 512  # tokens of the prompt that would have shown that rate
 _TEACHES = 128  # tokens: the first byte of a shorter prompt measures everything but prefill
 _CLIMB = 1.01
 
@@ -43,11 +45,13 @@ class StallWatch:
     __slots__ = (
         "_answered_streams",
         "_in_flight",
+        "_longest_queued",
         "_most_queued",
         "_queued",
         "_queued_by_streams",
         "_silent_since",
         "_streams",
+        "_taught",
         "_waiting",
         "grade",
         "learned",
@@ -70,6 +74,7 @@ class StallWatch:
         self.longest_pause = 0.0  # of those that ended by themselves
         self.rate = _ASSUMED_RATE  # prompt tokens a second
         self.learned = False
+        self._taught = _ASSUMED_TAUGHT  # tokens of the longest prompt that the rate was learned from
         self._silent_since = 0.0
         self._in_flight = 0
         self._streams = 0
@@ -78,6 +83,7 @@ class StallWatch:
         self._queued = 0  # prompt tokens of those
         self._queued_by_streams = 0
         self._most_queued = 0  # at any moment of this silence
+        self._longest_queued = 0  # of one prompt among those
 
     def __repr__(self) -> str:
         return (
@@ -110,6 +116,8 @@ class StallWatch:
             self._queued_by_streams += prompt_tokens
         if self._queued > self._most_queued:
             self._most_queued = self._queued
+        if prompt_tokens > self._longest_queued:
+            self._longest_queued = prompt_tokens
         watched = Watched(now, streaming, prompt_tokens, self._queued_by_streams)
         self._waiting[watched] = None
         return watched
@@ -127,6 +135,8 @@ class StallWatch:
                 self.longest_pause = pause
         self._silent_since = now
         self._most_queued = self._queued
+        if not self._queued:
+            self._longest_queued = 0
         if self.grade != "moving":
             self._forgive()
 
@@ -190,7 +200,9 @@ class StallWatch:
     def _stalled_limit(self) -> float:
         # The most that was queued, not what still is: engines go on with a prompt for a while after its client left.
         at_least = self.stalled_after if self.learned else self.unlearned_after
-        return max(at_least, _PATIENCE * self._most_queued / self.rate)
+        # Attention makes a long prompt slower by the token than the short one that taught the rate.
+        slower = max(1.0, sqrt(self._longest_queued / self._taught))
+        return max(at_least, _PATIENCE * slower * self._most_queued / self.rate)
 
     def _may_be_queued(self) -> bool:
         """Whether every stream may just wait its turn behind a request that does not stream, which tells nothing."""
@@ -212,10 +224,11 @@ class StallWatch:
         # Without streaming the time holds the whole generation, after a stall the stall: neither measures prefill.
         # So only streams count as queued ahead, too: who does not stream may have been prefilled long ago.
         if watched.streaming and watched.prompt_tokens >= _TEACHES and took > 0 and self.grade != "stalled":
-            self._learn(watched.ahead / took)
+            self._learn(watched.ahead / took, watched.prompt_tokens)
 
-    def _learn(self, sample: float) -> None:
+    def _learn(self, sample: float, tokens: int) -> None:
         # A rate too low costs patience, one too high cuts living streams. A prompt that was cached takes no time,
         # so the rate falls at once and climbs by a hundredth a sample, from what was assumed at first.
+        self._taught = max(self._taught, tokens) if self.learned else tokens
         self.learned = True
         self.rate = min(sample, self.rate * _CLIMB)
