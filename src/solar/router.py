@@ -142,7 +142,7 @@ class Router:
         pages = Pages(self._roster, self.metrics, started_at=int(time.time()))
         reception = Reception(relay, self._admission, pages, self._sessions)
         door = AsgiDoor(reception, tasks)
-        self._running = running = _Running(relay, prober, door, tasks, own)
+        self._running = running = _Running(relay, prober, reception, door, tasks, own)
         for discoverer in self._discoverers:
             tasks.spawn(self._follow(discoverer), f"discover {discoverer.name}")
         tasks.spawn(running.keep_time(), "clock")
@@ -207,6 +207,13 @@ class Router:
                 await self.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    @property
+    def reception(self) -> Reception:
+        """Where requests arrive: for doors other than ASGI. Raises RuntimeError before the start and after the stop."""
+        if self._running is None:
+            raise RuntimeError("the router was not started")
+        return self._running.reception
 
     # --- who is there
 
@@ -300,9 +307,18 @@ class Router:
 class _Running:
     """What lives between start and stop."""
 
-    def __init__(self, relay: Relay, prober: Prober, door: AsgiDoor, tasks: Tasks, upstream: HttpUpstream) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        prober: Prober,
+        reception: Reception,
+        door: AsgiDoor,
+        tasks: Tasks,
+        upstream: HttpUpstream,
+    ) -> None:
         self.relay = relay
         self.prober = prober
+        self.reception = reception
         self.door = door
         self.tasks = tasks
         self.upstream = upstream

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,15 +15,20 @@ import uvicorn
 from granian.constants import Interfaces
 from granian.server.embed import Server as Granian
 
-DOORS = ("uvicorn", "hypercorn", "granian")
+from solar.control.door import front_door
+
+SERVERS = ("uvicorn", "hypercorn", "granian")  # where the router is a plain ASGI application
+DOORS = (*SERVERS, "front")  # and behind the door of `solar serve`
 STARTS_WITHIN = 5.0  # seconds
 
 
 class Uvicorn(uvicorn.Server):
     """uvicorn, told to stop by an event and not by a flag that it reads ten times a second."""
 
-    def __init__(self, app: Any, stop: asyncio.Event) -> None:
-        super().__init__(uvicorn.Config(app, lifespan="on", ws="none", log_config=None, access_log=False))
+    when_closed: Callable[[], Awaitable[None]] | None = None
+
+    def __init__(self, app: Any, stop: asyncio.Event, **settings: Any) -> None:
+        super().__init__(uvicorn.Config(app, ws="none", log_config=None, access_log=False, **settings))
         self._stop = stop
 
     def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
@@ -41,10 +46,19 @@ class Uvicorn(uvicorn.Server):
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks)
         await self.lifespan.shutdown()
+        if self.when_closed is not None:
+            await self.when_closed()
 
 
 async def _uvicorn(app: Any, sock: socket.socket, stop: asyncio.Event) -> None:
-    await Uvicorn(app, stop).serve(sockets=[sock])
+    await Uvicorn(app, stop, lifespan="on").serve(sockets=[sock])
+
+
+async def _front(app: Any, sock: socket.socket, stop: asyncio.Event) -> None:
+    await app.start()
+    server = Uvicorn(app, stop, lifespan="off", server_header=False, http=front_door(app))
+    server.when_closed = app.stop
+    await server.serve(sockets=[sock])
 
 
 async def _hypercorn(app: Any, sock: socket.socket, stop: asyncio.Event) -> None:
@@ -74,6 +88,7 @@ _SERVERS: dict[str, Callable[[Any, socket.socket, asyncio.Event], Any]] = {
     "uvicorn": _uvicorn,
     "hypercorn": _hypercorn,
     "granian": _granian,
+    "front": _front,
 }
 
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
-from doors import DOORS
+from doors import SERVERS
 from gateways import fakes
 
 from raw_wire import CHAT, STREAM
@@ -70,9 +70,10 @@ REQUESTS = {
 def test_the_documents_say_what_each_server_does():
     page = (Path(__file__).parents[2] / "docs/api.md").read_text(encoding="utf-8")
     for name, (_, expected) in REQUESTS.items():
-        assert f"| {name} | {' | '.join(str(expected[door]) for door in DOORS)} |" in page, name
+        assert f"| {name} | {' | '.join(str(expected[door]) for door in SERVERS)} |" in page, name
 
 
+@pytest.mark.doors(*SERVERS, only=True)
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_a_backend_gets_one_plain_request_or_none(gateway, door, name):
     raw, expected = REQUESTS[name]

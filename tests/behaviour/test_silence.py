@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from gateways import backend, fakes, reply, until
 
@@ -130,3 +131,15 @@ async def test_a_stalled_backend_that_loads_on_demand_is_never_woken_by_a_probe(
         await gw.booked()
         await until(lambda: gw.backend("a").state == "healthy")
         assert len(a.inference) == 1
+
+
+async def test_a_fleet_that_has_stalled_is_neither_healthy_nor_ready(gateway):
+    async with fakes(1) as (a,), gateway(a) as gw, gw.connect() as wire:
+        a.script(faults.stall_after(1), faults.silent())
+        wire.ask(STREAM)
+        await wire.head()
+        gw.later(31)
+        await gw.booked()
+        async with httpx.AsyncClient(base_url=gw.url, trust_env=False) as client:
+            assert (await client.get("/health")).json()["status"] == "degraded"
+            assert (await client.get("/health/ready")).status_code == 503

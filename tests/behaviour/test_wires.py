@@ -8,7 +8,7 @@ from doors import serve
 from gateways import Serves, reply
 
 from solar import Backend, Router
-from solar.testing import FakeBackend, faults
+from solar.testing import FakeBackend, Fault, faults
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"model":"m","x":"' + bytes(range(0x20, 0x7F)).replace(b'"', b"").replace(b"\\", b"") * 100 + b'"}'
@@ -85,6 +85,7 @@ async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(gateway: Se
 # --- HTTP/1.0
 
 
+@pytest.mark.doors("uvicorn", "hypercorn", "granian", only=True)  # the front door ends such an answer by closing
 @pytest.mark.parametrize("body", [b'{"model":"m"}', STREAM])
 async def test_an_http10_client_gets_a_length_and_no_chunks(gateway: Serves, body: bytes) -> None:
     async with FakeBackend(["m"]) as fake, gateway(fake) as gw, gw.connect() as wire:
@@ -97,6 +98,7 @@ async def test_an_http10_client_gets_a_length_and_no_chunks(gateway: Serves, bod
         assert got.body.endswith(b"data: [DONE]\n\n" if body == STREAM else b"}")
 
 
+@pytest.mark.doors("uvicorn", "hypercorn", "granian", only=True)  # the front door ends such an answer by closing
 async def test_an_http10_client_is_told_that_a_stream_broke(gateway: Serves) -> None:
     async with FakeBackend(["m"]) as fake, gateway(fake) as gw, gw.connect() as wire:
         fake.script(faults.fin_after(2))
@@ -106,6 +108,7 @@ async def test_an_http10_client_is_told_that_a_stream_broke(gateway: Serves) -> 
         assert json.loads(got.body)["error"]["code"]
 
 
+@pytest.mark.doors("uvicorn", "hypercorn", "granian", only=True)  # the front door ends such an answer by closing
 async def test_an_http10_client_may_have_a_large_answer_of_known_length(
     gateway: Serves, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +122,21 @@ async def test_an_http10_client_may_have_a_large_answer_of_known_length(
             assert (got.status, got.whole, got.headers["x-request-id"]) == (status, True, "mine")
             assert status != 200 or len(got.body) > 1_000_000
             await fake.wait_for(lambda fake=fake: fake.in_flight == 0)
+
+
+@pytest.mark.doors("front")
+@pytest.mark.parametrize("fault", [None, faults.fin_after(2)])
+async def test_an_http10_client_of_the_front_door_gets_its_stream_as_it_comes(
+    gateway: Serves, fault: Fault | None
+) -> None:
+    async with FakeBackend(["m"]) as fake, gateway(fake) as gw, gw.connect() as wire:
+        fake.script(fault)
+        wire.writer.write(head(f"POST {CHAT} HTTP/1.0", f"Content-Length: {len(STREAM)}") + STREAM)
+        answer = (await wire.rest())[0]
+        assert b"transfer-encoding" not in answer
+        assert b"content-length" not in answer
+        assert answer.endswith(b"data: [DONE]\n\n") == (fault is None)
+        assert (b"upstream_cut" in answer) == (fault is not None)
 
 
 # --- heads and targets

@@ -39,6 +39,16 @@ def test_a_key_file_that_everyone_can_read_is_warned_about(tmp_path: Path) -> No
     assert warning.endswith(f"chmod 600 {tmp_path / 'a.key'}")
 
 
+@pytest.mark.parametrize("text", ["[server]\napi_keys = ['sk-ours']\n" + ONE, ONE + "api_key = 'sk-its'\n"])
+def test_a_file_with_a_key_in_it_that_everyone_can_read_is_warned_about(text: str, tmp_path: Path) -> None:
+    path = written(tmp_path, text)
+    path.chmod(0o644)
+    (warning,) = read_config(path).warnings
+    assert warning.endswith(f"chmod 600 {path}")
+    path.chmod(0o600)
+    assert read_config(path).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -63,6 +63,8 @@ def test_a_stream_that_outlasts_the_drain_ends_with_an_error_and_no_done(gateway
     assert b'data: {"error"' in cut.value.partial
     assert b"[DONE]" not in cut.value.partial
     assert one.ended() == 0
+    assert "code=shutdown" in one.said
+    assert " ERROR " not in one.said  # the server below us sees an answer without its end, and need not say so too
 
 
 def test_a_second_ctrl_c_ends_it_at_once(gateway: Start, slow_url: str) -> None:

@@ -302,12 +302,13 @@ async def test_what_is_found_with_an_old_key_counts_for_nobody() -> None:
     assert (looks.member().health.state, looks.member().health.due(looks.bench.clock())) == ("unknown", True)
 
 
-async def test_a_refused_connection_is_down_at_once_and_asked_again_soon() -> None:
+async def test_a_refused_connection_is_down_at_once_and_asked_again_soon(caplog: pytest.LogCaptureFixture) -> None:
     looks = Looks(A)
     await looks.look()
     looks.refuse()
     looks.bench.clock.advance(40.0)
     await looks.look()
+    assert [(line.levelname, "nobody listens" in line.message) for line in caplog.records] == [("WARNING", True)]
     assert (looks.member().health.state, looks.member().health.reason) == ("down", "nobody listens")
     assert looks.member().health.due(looks.bench.clock() + 0.3)
 

@@ -120,7 +120,10 @@ async def _run(
         router.replace_backends("static", backends)
 
     watch = FileWatch(configuration, apply, _log)
-    server = Server(router, drain_seconds=configuration.settings.drain_seconds, on_ready=on_ready, on_hangup=watch.ask)
+    settings = configuration.settings
+    server = Server(
+        router, door=settings.door, drain_seconds=settings.drain_seconds, on_ready=on_ready, on_hangup=watch.ask
+    )
     tasks = Tasks(_log)
     tasks.spawn(watch.run(), "follow solar.toml")
     try:

@@ -58,12 +58,25 @@ def read_config(path: Path) -> ConfigFile:
         reader.backend(msgspec.convert(table, BackendTable), _where(path, number, table))
         for number, table in enumerate(listed, start=1)
     )
-    return ConfigFile(path, server, backends, (path, *reader.read), before + reader.stamp, tuple(reader.warnings))
+    with_keys = [path] if server.get("api_keys") or any("api_key" in table for table in listed) else []
+    warnings = tuple(
+        f"{file} can be read by everyone on this machine; close it with: chmod 600 {file}"
+        for file in (*with_keys, *reader.read)
+        if _open_to_everyone(file)
+    )
+    return ConfigFile(path, server, backends, (path, *reader.read), before + reader.stamp, warnings)
 
 
 def stamp(files: Iterable[Path]) -> Stamp:
     """The stamp of `files` as they are now."""
     return tuple(_stamp(path) for path in files)
+
+
+def _open_to_everyone(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:  # gone since it was read: the next reading tells
+        return False
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -82,7 +95,6 @@ class _BackendReader:
         self._taken: dict[str, str] = {}
         self.read: list[Path] = []
         self.stamp: Stamp = ()
-        self.warnings: list[str] = []
 
     def backend(self, table: BackendTable, where: str) -> Backend:
         if table.name in self._taken:
@@ -119,14 +131,11 @@ class _BackendReader:
         path = _beside(self._path, table.api_key_file)
         before = stamp((path,))
         try:
-            mode = path.stat().st_mode
             key = path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidSettings(f"{where} api_key_file: cannot read {path}: {_reason(error)}") from None
         if not key:
             raise InvalidSettings(f"{where} api_key_file: {path} is empty; write the key into it")
-        if mode & stat.S_IROTH:
-            self.warnings.append(f"{path} can be read by everyone on this machine; close it with: chmod 600 {path}")
         self.read.append(path)
         self.stamp += before
         return key

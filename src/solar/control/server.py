@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from solar.control.door import fits, front_door
 from solar.control.listen import BACKLOG
 from solar.router import Router
 
@@ -20,16 +21,32 @@ KEEP_ALIVE = 75  # seconds that an idle client may keep its connection
 AFTER_DRAIN = 5  # seconds that clients have to read the last events, once the router has ended their streams
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """An answer without its end is how a router cuts a stream truthfully: its own line has said so, and why."""
+    return record.msg != "ASGI callable returned without completing response."
+
+
 class Server(uvicorn.Server):
     """Serves `router` until SIGINT or SIGTERM; a second one ends it at once. SIGHUP calls `on_hangup`."""
 
     def __init__(
-        self, router: Router, *, drain_seconds: float, on_ready: Callable[[], None], on_hangup: Callable[[], None]
+        self,
+        router: Router,
+        *,
+        door: str,
+        drain_seconds: float,
+        on_ready: Callable[[], None],
+        on_hangup: Callable[[], None],
     ) -> None:
+        if door == "front" and not fits(uvicorn.server.ServerState()):
+            logging.getLogger("solar").warning(
+                "uvicorn %s does not fit the front door: --door asgi", uvicorn.__version__
+            )
+            door = "asgi"
         super().__init__(
             uvicorn.Config(
                 router,
-                http="httptools",
+                http=front_door(router) if door == "front" else "httptools",
                 ws="none",
                 lifespan="off",  # the router is started and stopped below
                 interface="asgi3",
@@ -43,6 +60,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=math.ceil(drain_seconds) + AFTER_DRAIN,
             )
         )
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         self._router = router
         self._drain_seconds = drain_seconds
         self._on_ready = on_ready

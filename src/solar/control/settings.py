@@ -46,6 +46,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             examples=[["https://chat.example.org"]],
         ),
     ] = ("*",)
+    door: Annotated[
+        Literal["front", "asgi"],
+        Meta(
+            description="Who reads HTTP: `front`: the gateway itself, faster and stricter; `asgi`: uvicorn, and the "
+            "router behind it as an ASGI application."
+        ),
+    ] = "front"
     data_dir: Annotated[str, Meta(min_length=1, description="Directory for what must outlive a restart.")] = "data"
     default_backend: Annotated[
         str | None,

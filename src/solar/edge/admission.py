@@ -132,7 +132,7 @@ def _hostname(url: bytes) -> str:
 def _foreign_error(what: str, value: bytes) -> SolarError:
     shown = value.decode("latin-1")[:100]
     return InvalidRequest(
-        f"{what} {shown!r} is foreign to this server, which runs without a key; set a key, or allow that host",
+        f"{what} {shown!r} is foreign to this server; use a name that it knows, or add this one to its allowed_hosts",
         status=403,
         code="foreign_host",
     )

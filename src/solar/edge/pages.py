@@ -83,7 +83,7 @@ class Pages:
 
     def _health(self) -> Page:
         members = self._roster.members.values()
-        healthy = sum(member.health.usable for member in members)
+        healthy = sum(map(_healthy, members))
         body = {
             "status": "ok" if healthy else "degraded",
             "backends_total": len(members),
@@ -93,9 +93,14 @@ class Pages:
         return Page(200, _JSON, msgspec.json.encode(body), [])
 
     def _ready(self) -> Page:
-        if any(member.health.usable for member in self._roster.members.values()):
+        if any(map(_healthy, self._roster.members.values())):
             return Page(200, _JSON, b'{"status":"ready"}', [])
         return Page(503, _JSON, b'{"status":"not ready","reason":"no backend is healthy"}', [(b"retry-after", b"1")])
+
+
+def _healthy(member: Member) -> bool:
+    """Its probes pass; but a frozen engine's may pass too, and whoever asks for our health wants answers."""
+    return member.health.usable and not member.stall.stalled
 
 
 def _may_serve(member: Member) -> bool:

@@ -85,9 +85,10 @@ class Prober:
             if finding.timed_out and self._proves_a_stall(member) and member.stall.evidence(proof):
                 self._relay.stalled(member, now)
         if health.state != before:
-            self._log.info(
-                "health backend=%s state=%s was=%s detail=%r", member.backend.id, health.state, before, finding.reason
-            )
+            # Who set up no logging, as with a library, still has to see why nothing is answered.
+            level = logging.WARNING if health.state == "down" else logging.INFO
+            said = (member.backend.id, health.state, before, finding.reason)
+            self._log.log(level, "health backend=%s state=%s was=%s detail=%r", *said)
             self._roster.changed()
 
     @staticmethod

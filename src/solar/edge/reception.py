@@ -90,6 +90,14 @@ class Reception:
             arrival.next = self._page(arrival, headers)
         return arrival
 
+    def stranger(self, method: str, headers: Headers, client: str) -> Arrival:
+        """A request that cannot be told what it wants, as its head is none that we read: to be refused."""
+        given = value_of(headers, b"x-request-id")
+        request_id = given.decode("ascii") if given is not None and _usable_id(given) else self.relay.new_id()
+        now = self.relay.clock()
+        record = Record(request_id, method=method, path="", endpoint="unknown", client=client, started_at=now)
+        return Arrival(record, Found("unknown"), [])
+
     def _page(self, arrival: Arrival, headers: Headers) -> Answer:
         page = self._pages.page(arrival.found, headers)
         if isinstance(page, SolarError):

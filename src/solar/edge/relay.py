@@ -55,6 +55,7 @@ class Relay:
         self.open: set[Exchange] = set()
         self.buffered = 0  # bytes of request bodies in memory
         self.stopping = False  # nothing new is taken
+        self.on_tick: list[Callable[[float], None]] = []  # who else wants to hear the time
         self._id_prefix = secrets.token_hex(6)
         self._ids = 0
         self._log = log
@@ -143,6 +144,8 @@ class Relay:
         for exchange in list(self.open):
             exchange.tick(now)
         roster.changed()
+        for listener in self.on_tick:
+            listener(now)
 
     def _look_for_stalls(self, now: float) -> None:
         if now - self._evidence_at >= EVIDENCE_EVERY:

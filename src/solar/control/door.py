@@ -1,0 +1,35 @@
+"""The front door as uvicorn takes it: a protocol class for its `http` setting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from solar.edge.frontdoor import FrontDoor
+from solar.edge.hall import Hall
+from solar.edge.tasks import Tasks
+from solar.router import Router
+
+_NEEDED = ("connections", "default_headers", "tasks")
+
+
+def front_door(router: Router, *, tls: bool = False) -> type[asyncio.Protocol]:
+    """A class whose objects serve `router`, which must have been started when the first client connects."""
+    halls: list[Hall] = []
+
+    class Door(FrontDoor):
+        """One connection; uvicorn makes them, with arguments of its own."""
+
+        def __init__(self, config: Any, server_state: Any, app_state: Any, _loop: Any = None) -> None:
+            del config, app_state, _loop
+            if not halls:
+                halls.append(Hall(router.reception, server_state, Tasks(logging.getLogger("solar")), router, tls=tls))
+            super().__init__(halls[0])
+
+    return Door
+
+
+def fits(state: object) -> bool:
+    """Whether this uvicorn keeps what the front door needs of it."""
+    return all(hasattr(state, name) for name in _NEEDED)

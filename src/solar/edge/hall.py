@@ -1,0 +1,80 @@
+"""What all connections of the front door share: the reception, the clock, who is connected."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from solar.edge.reception import Reception
+from solar.edge.tasks import Tasks
+
+if TYPE_CHECKING:
+    from solar.edge.cycle import Cycle
+    from solar.edge.frontdoor import FrontDoor
+
+IDLE_SECONDS = 75.0  # between two requests of a connection
+HEAD_SECONDS = 30.0  # for a request's head
+BODY_SECONDS = 60.0  # without a byte of a request's body
+LOOK_EVERY = 1.0  # seconds between two looks at the clocks of all connections
+
+
+class ServerState(Protocol):
+    """What a server keeps about its connections: uvicorn's own object fits."""
+
+    connections: set[Any]
+    default_headers: list[tuple[bytes, bytes]]
+
+
+class Hall:
+    """One for each server."""
+
+    def __init__(
+        self,
+        reception: Reception,
+        state: ServerState,
+        tasks: Tasks,
+        app: Callable[..., Awaitable[None]] | None = None,
+        *,
+        tls: bool = False,
+    ) -> None:
+        self.reception = reception
+        self.clock = reception.relay.clock
+        self.app = app  # for the paths that the router does not know
+        self.tls = tls
+        self._state = state
+        self._tasks = tasks
+        self._standing: list[tuple[bytes, bytes]] = []
+        self._standing_bytes = b""
+        self._looked_at = 0.0
+        reception.relay.on_tick.append(self.tick)
+
+    def __repr__(self) -> str:
+        return f"<Hall {len(self._state.connections)} connections>"
+
+    def enter(self, door: FrontDoor) -> None:
+        """A client has connected."""
+        self._state.connections.add(door)
+
+    def leave(self, door: FrontDoor) -> None:
+        """Its connection is gone."""
+        self._state.connections.discard(door)
+
+    def spawn(self, cycle: Cycle) -> None:
+        """Let an application answer a request."""
+        self._tasks.spawn(cycle.run(), "application")
+
+    def standing_headers(self) -> bytes:
+        """The headers of every answer, such as the date; the server makes them anew each second."""
+        standing = self._state.default_headers
+        if standing is not self._standing:
+            self._standing = standing
+            self._standing_bytes = b"".join(b"%b: %b\r\n" % header for header in standing)
+        return self._standing_bytes
+
+    def tick(self, now: float) -> None:
+        """Let every connection look at its clocks, once a second."""
+        if now - self._looked_at < LOOK_EVERY:
+            return
+        self._looked_at = now
+        for door in list(self._state.connections):
+            door.tick(now, idle=IDLE_SECONDS, head=HEAD_SECONDS, body=BODY_SECONDS)
