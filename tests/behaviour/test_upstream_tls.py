@@ -22,7 +22,9 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
-        self.ca_file = self._make("ca", "/CN=test authority", "-addext", "basicConstraints=critical,CA:TRUE")
+        # Python 3.13 asks an authority for its key usage, too.
+        usage = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
+        self.ca_file = self._make("ca", "/CN=test authority", *usage)
 
     def _make(self, name: str, subject: str, *more: str) -> Path:
         key, cert = self.folder / f"{name}.key", self.folder / f"{name}.pem"
