@@ -1,0 +1,55 @@
+"""What `bench/run` can be told, and how much each size of run measures."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+DOORS = ("default", "asgi", "library")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How long and how often is measured."""
+
+    rounds: int
+    seconds: float  # for each closed-loop and streaming measurement
+    open_seconds: float  # for the open loop, whose p99.9 needs many requests
+    chunks: int  # of a paced stream
+    memory_rounds: int
+    streams: tuple[int, ...]  # how many are held open while memory is read
+
+
+QUICK = Scale(rounds=2, seconds=0.6, open_seconds=1.0, chunks=100, memory_rounds=1, streams=(1_000,))
+NORMAL = Scale(rounds=5, seconds=1.5, open_seconds=4.0, chunks=200, memory_rounds=1, streams=(1_000,))
+FULL = Scale(rounds=7, seconds=3.0, open_seconds=10.0, chunks=200, memory_rounds=3, streams=(1_000, 10_000))
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """The options; `--help` ends here, before anything is installed."""
+    parser = argparse.ArgumentParser(
+        prog="bench/run",
+        description="Measure Solar beside nginx, haproxy, other gateways: CPU, latency, throughput, memory, start-up.",
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="under two minutes: shows a tendency, is nothing to quote")
+    size.add_argument("--full", action="store_true", help="for the record: more and longer rounds, 10,000 streams")
+    parser.add_argument("--rounds", type=int, metavar="N", help="other than what the size of the run says")
+    parser.add_argument("--peers", action="store_true", help="other LLM gateways too: several GB of packages")
+    parser.add_argument("--only", metavar="NAME,...", help="these contestants alone, and nginx if it is named")
+    parser.add_argument(
+        "--doors", default=",".join(DOORS), metavar="DOOR,...", help=f"which of ours: {', '.join(DOORS)} (all)"
+    )
+    parser.add_argument("--works", metavar="WORK,...", help="these measurements alone, such as 300B,sse100")
+    parser.add_argument("--no-report", action="store_true", help="print the tables, write nothing into bench/results")
+    given = parser.parse_args(words)
+    if unknown := set(given.doors.split(",")) - set(DOORS):
+        parser.error(f"--doors knows {', '.join(DOORS)}; got {', '.join(sorted(unknown))}")
+    if given.rounds is not None and given.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    return given
+
+
+def scale(given: argparse.Namespace) -> Scale:
+    """The size of the run that was asked for."""
+    return QUICK if given.quick else FULL if given.full else NORMAL

@@ -1,0 +1,155 @@
+"""Make the benchmark's own environment under .cache/bench and install what is measured: once, with progress."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCH = ROOT / "bench"
+CACHE = ROOT / ".cache" / "bench"
+PYTHON = CACHE / "venv" / "bin" / "python"
+PEERS = CACHE / "peers"
+PEERS_FOUND = PEERS / "found.json"
+DEBIAN = {"nginx": "nginx", "haproxy": "haproxy", "wrk": "wrk", "cc": "gcc", "taskset": "util-linux"}
+NEEDED = ("cc", "taskset")
+PYTHON_PEERS = {"litellm": "litellm[proxy]", "sglang-router": "sglang-router", "vllm-router": "vllm-router"}
+NODE_PEER = "@portkey-ai/gateway"
+
+
+def say(text: str) -> None:
+    """Progress, apart from the results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def provide(*, peers: bool) -> None:
+    """Everything that a run needs. What cannot be had and can be done without is left out, and said."""
+    if sys.platform != "linux":
+        sys.exit("The benchmark needs Linux: its programs use epoll, and CPU time is read from /proc.")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    _provide_programs()
+    _compile("backend")
+    _compile("load")
+    _provide_python()
+    if peers:
+        _provide_peers()
+
+
+def go_on_with(script: str, words: list[str]) -> None:
+    """Become a script of this folder, under the benchmark's own Python."""
+    sys.stdout.flush()
+    os.execv(PYTHON, [str(PYTHON), str(BENCH / script), *words])  # noqa: S606  no shell is wanted
+
+
+# --- programs
+
+
+def _provide_programs() -> None:
+    missing = [name for name in DEBIAN if not program(name)]
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        packages = [DEBIAN[name] for name in missing]
+        say(f"Installing Debian packages: {', '.join(packages)}")
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+            if subprocess.run(["apt-get", "-qq", *words], env=environment, stdout=subprocess.DEVNULL).returncode != 0:
+                say("apt-get failed: its own words stand above.")
+                break
+        missing = [name for name in DEBIAN if not program(name)]
+    for name in missing:
+        say(f"There is no {name} here. On Debian and Ubuntu: apt install {DEBIAN[name]}")
+    if any(name in NEEDED for name in missing):
+        sys.exit("Without these nothing can be measured.")
+
+
+def program(name: str) -> str | None:
+    """Where a program is; Debian keeps servers in a folder that is not on everybody's PATH."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+
+
+def _compile(name: str) -> None:
+    source, target = BENCH / f"{name}.c", CACHE / name
+    newest = max(source.stat().st_mtime, (BENCH / "wire.h").stat().st_mtime)
+    if target.exists() and target.stat().st_mtime > newest:
+        return
+    say(f"Compiling {name}.c")
+    if subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", target, source]).returncode != 0:
+        sys.exit("cc failed: its own words stand above. It needs a libc with epoll_pwait2 (glibc 2.35 or newer).")
+
+
+# --- Python
+
+
+def _provide_python() -> None:
+    told = hashlib.sha256(sys.version.encode())
+    pins = [ROOT / "requirements" / "demo.txt", BENCH / "requirements.txt"]
+    for path in (*pins, ROOT / "pyproject.toml"):
+        told.update(path.read_bytes())
+    stamp = CACHE / "venv" / "stamp"
+    if stamp.exists() and stamp.read_text() == told.hexdigest() and PYTHON.exists():
+        return
+    say("Making the benchmark's environment: the gateway's packages and matplotlib (about 45 MB)")
+    shutil.rmtree(CACHE / "venv", ignore_errors=True)
+    _must(sys.executable, "-m", "venv", str(CACHE / "venv"))
+    _pip(PYTHON, "--require-hashes", "-r", str(pins[0]))
+    _pip(PYTHON, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    _pip(PYTHON, "-r", str(pins[1]))
+    stamp.write_text(told.hexdigest())
+
+
+def _pip(python: Path, *arguments: str) -> None:
+    _must(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", *arguments)
+
+
+def _must(*command: str) -> None:
+    if subprocess.run(command, cwd=ROOT).returncode != 0:
+        sys.exit(f"`{Path(command[0]).name} {' '.join(command[1:4])} ...` failed: its own words stand above.")
+
+
+# --- peers
+
+
+def _provide_peers() -> None:
+    """Each in an environment of its own, as their dependencies contradict each other. One that fails is left out."""
+    PEERS.mkdir(exist_ok=True)
+    found: dict[str, str] = json.loads(PEERS_FOUND.read_text()) if PEERS_FOUND.exists() else {}
+    for name, package in PYTHON_PEERS.items():
+        if name not in found:
+            found[name] = _python_peer(name, package)
+    if "portkey" not in found:
+        found["portkey"] = _node_peer()
+    PEERS_FOUND.write_text(json.dumps({name: version for name, version in found.items() if version}))
+
+
+def _python_peer(name: str, package: str) -> str:
+    """The version that was installed, or nothing."""
+    room = PEERS / name
+    say(f"Installing {package}: this can take minutes")
+    shutil.rmtree(room, ignore_errors=True)
+    python = room / "bin" / "python"
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    for command in ([sys.executable, "-m", "venv", str(room)], [*pip, "install", "--quiet", package]):
+        if subprocess.run(command).returncode != 0:
+            say(f"{name} could not be installed: it is left out")
+            return ""
+    asked = f"import importlib.metadata; print(importlib.metadata.version({package.partition('[')[0]!r}))"
+    return subprocess.run([python, "-c", asked], capture_output=True, text=True).stdout.strip()
+
+
+def _node_peer() -> str:
+    room = PEERS / "portkey"
+    npm = shutil.which("npm")
+    if npm is None:
+        say("There is no npm here: portkey is left out")
+        return ""
+    say(f"Installing {NODE_PEER}: this can take minutes")
+    room.mkdir(exist_ok=True)
+    if subprocess.run([npm, "install", "--silent", "--prefix", str(room), NODE_PEER]).returncode != 0:
+        say("portkey could not be installed: it is left out")
+        return ""
+    facts = json.loads((room / "node_modules" / NODE_PEER / "package.json").read_text())
+    return str(facts["version"])
