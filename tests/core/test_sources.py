@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from solar.core.backend import Backend
@@ -95,6 +95,15 @@ STEPS = st.lists(st.tuples(st.sampled_from(["claim", "claim", "drop"]), NAMES, s
 
 
 @given(STEPS)
+@example(  # both of one source's names for one address change at once
+    [
+        ("claim", ("static", "b"), 2),
+        ("claim", ("docker", "a"), 2),
+        ("claim", ("local", "a"), 1),
+        ("claim", ("local", "b"), 1),
+        ("drop", ("static", "b"), 2),
+    ]
+)
 @settings(deadline=None, max_examples=150)
 def test_members_are_always_what_the_sources_say_and_keep_their_state(
     steps: list[tuple[str, tuple[str, str], int]],

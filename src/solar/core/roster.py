@@ -106,11 +106,13 @@ class Roster:
             if known is not None and known.backend.address == backend.address:
                 kept[backend_id] = before.pop(backend_id)
         # Where another source speaks for an address now, the name changes and the engine does not.
-        nameless = {member.backend.address: backend_id for backend_id, member in before.items()}
+        nameless: dict[object, list[str]] = {}
+        for former, left in before.items():
+            nameless.setdefault(left.backend.address, []).append(former)
         for backend_id, backend in wanted.items():
             member = kept.get(backend_id)
-            if member is None and (former := nameless.pop(backend.address, None)) is not None:
-                member = before.pop(former)
+            if member is None and (names := nameless.get(backend.address)):
+                member = before.pop(names.pop(0))
             if member is None:
                 member = self._join(backend)
             elif member.backend != backend or member.backend.upstream is not backend.upstream:
