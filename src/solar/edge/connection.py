@@ -39,13 +39,14 @@ class Connection(asyncio.Protocol):
     """One TCP or TLS connection to a backend, and the answer that is being read from it."""
 
     __slots__ = (
-        "_buffer", "_chunks", "_complete", "_eof", "_headers", "_headers_done", "_informational", "_keeps", "_left",
-        "_mode", "_parser", "_pool", "_received", "_second", "call", "key", "transport",
+        "_buffer", "_chunks", "_complete", "_eof", "_headers", "_headers_done", "_host", "_informational", "_keeps",
+        "_left", "_mode", "_parser", "_pool", "_received", "_second", "call", "key", "transport",
     )  # fmt: skip
 
     def __init__(self, pool: HttpUpstream, key: PoolKey) -> None:
         self._pool = pool
         self.key = key
+        self._host = key.origin.authority.encode("ascii")
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
         self.call: HttpCall | None = None
         self._reset()
@@ -102,7 +103,7 @@ class Connection(asyncio.Protocol):
         self._reset()
         self.call = call
         request = call.request
-        lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (request.method, request.target, self._authority())]
+        lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (request.method, request.target, self._host)]
         lines += [b"%b: %b\r\n" % header for header in request.headers]
         if request.body or request.method != b"GET":
             lines.append(b"content-length: %d\r\n\r\n" % len(request.body))
@@ -113,9 +114,6 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"".join(lines))
         else:
             self.transport.writelines((b"".join(lines), request.body))
-
-    def _authority(self) -> bytes:
-        return self.key.origin.authority.encode("ascii")
 
     def _read_head(self, data: bytes) -> bytes:
         """Collect and read the head; returns the bytes behind it."""
