@@ -52,6 +52,7 @@ def test_what_is_in_flight_ends_before_the_gateway_does(gateway: Start, slow_url
         assert answer.read().endswith(b"data: [DONE]\n\n")
     assert one.ended() == 0
     assert "Traceback" not in one.said
+    assert "stopping in_flight=1 " in one.said
 
 
 def test_a_stream_that_outlasts_the_drain_ends_with_an_error_and_no_done(gateway: Start, slow_url: str) -> None:

@@ -48,7 +48,7 @@ def _show(configuration: Configuration) -> None:
         if (where := configuration.said_by.get(setting.name))
     ]
     if settings:
-        table("Settings that are not the default", "setting", "value", "from", rows=settings)
+        table("Settings that are set", "setting", "value", "from", rows=settings)
     rows = [
         (
             backend.id,

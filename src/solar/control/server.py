@@ -75,7 +75,9 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the door; meanwhile the router drains, and then ends what is left as its wire format asks."""
-        logging.getLogger("solar").info("stopping drain_seconds=%g", self._drain_seconds)
+        in_flight = sum(backend.in_flight for backend in self._router.backends)
+        said = "stopping in_flight=%d drain_seconds=%g hint='a second signal ends it at once'"
+        logging.getLogger("solar").info(said, in_flight, self._drain_seconds)
         await asyncio.gather(super().shutdown(sockets), self._router.stop())
 
     @contextmanager
