@@ -233,7 +233,7 @@ def _sglang(version: str, backends: tuple[int, int]) -> Contestant:
 def _vllm(version: str, backends: tuple[int, int]) -> Contestant:
     port = free_port()
     command = [str(PEERS / "vllm-router" / "bin" / "vllm-router")]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--policy", "round_robin", "--log-level", "warn"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--policy", "round_robin", "--log-level", "warning"]
     command += ["--prometheus-port", str(free_port()), "--worker-urls", *(_root(b) for b in backends)]
     return Contestant("vllm-router", "round robin, no key check", version, port, command, patience=60.0)
 

@@ -20,7 +20,7 @@ RATE = 500  # requests a second of the open loop
 PATH = "/v1/chat/completions"
 PATIENCE = 30.0  # seconds that slow contestants have to end what they began
 HELD_INTERVAL = 5000  # ms between the chunks of a stream that is only held open
-WORD = " token"  # what bench/backend.c says, again and again
+WORDS = ("black", "white")  # what bench/backend.c says, again and again
 
 Sample = dict[str, Any]
 
@@ -48,10 +48,10 @@ class Work:
     def body(self) -> bytes:
         """A chat request of `size` bytes, its fields in the order of OpenAI's own Python client."""
         words = 'The quick brown fox jumps over the lazy dog; it said: \\"no\\" and left.\\n'
-        tail = '"}],"model":"bench"'
+        head, tail = '{"messages":[{"role":"user","content":"', '"}],"model":"bench"'
         if self.chunks:
-            tail += f',"max_tokens":{self.chunks},"seed":{self.interval},"stream":true'
-        head = '{"messages":[{"role":"user","content":"'
+            head += f"chunks={self.chunks} interval={self.interval} "
+            tail += ',"stream":true'
         room = self.size - len(head) - len(tail) - 1
         text = words * (room // len(words))
         return f"{head}{text}{'x' * (room - len(text))}{tail}}}".encode()
@@ -264,7 +264,9 @@ def check(contestant: Contestant, work: Work) -> None:
             events = list(_events(got))
             # A gateway may cut events anew, or add some of its own: the text must be whole.
             text = "".join(_token(event) for event in events[:-1])
-            right = events[-1] == b"[DONE]" and text == WORD * (work.chunks - 1)
+            right = events[-1] == b"[DONE]" and text.split() == [
+                WORDS[left % 2] for left in range(work.chunks - 1, 0, -1)
+            ]
         else:
             right = "All work and no play" in json.loads(got)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):

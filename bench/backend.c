@@ -5,9 +5,8 @@
  * HTTP/1.1 with keep-alive on every port of 127.0.0.1. POST, any path: a chat completion of about 1 KB with usage, as
  * JSON; where the body says "stream": true, as server-sent events: `chunks` of about 200 bytes, each one write and one
  * HTTP chunk, one every `interval` (0: as fast as the socket takes them), then [DONE]. A request may ask for other
- * figures in two fields that every gateway passes on: "max_tokens" is the number of chunks, "seed" the milliseconds
- * between them. GET /health and /v1/models answer; other GETs are 404. SIGTERM ends it, with one line of JSON that says
- * what it did and the CPU time that it took.
+ * figures in the text of its message, which every gateway passes on: "chunks=20 interval=5". GET /health and /v1/models
+ * answer; other GETs are 404. SIGTERM ends it, with one line of JSON: what it did and the CPU time that it took.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -47,7 +46,7 @@ static long requests, chunks_sent, streams;
 
 /* ---- the texts */
 
-static char completion[2048], health[256], models[512], missing[256], stream_head[256], chunk[512], stream_end[1024];
+static char completion[2048], health[256], models[512], missing[256], stream_head[256], chunks[2][512], stream_end[1024];
 static size_t completion_length, health_length, models_length, missing_length, stream_head_length, chunk_length,
     stream_end_length;
 
@@ -81,8 +80,11 @@ static void make_texts(void) {
     stream_head_length = strlen(stream_head);
     const char *form = "data: {\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,"
                        "\"model\":\"bench\",\"choices\":[{\"index\":0,\"delta\":{%s},\"finish_reason\":%s}]%s}\n\n";
-    snprintf(event, sizeof event, form, "\"content\":\" token\"", "null", "");
-    chunk_length = make_chunk(chunk, sizeof chunk, event);
+    /* Two by turns: some gateways take a hundred equal ones for a model that is stuck, and cut it. */
+    snprintf(event, sizeof event, form, "\"content\":\" black\"", "null", "");
+    chunk_length = make_chunk(chunks[0], sizeof chunks[0], event);
+    snprintf(event, sizeof event, form, "\"content\":\" white\"", "null", "");
+    chunk_length = make_chunk(chunks[1], sizeof chunks[1], event);
     snprintf(event, sizeof event, form, "", "\"stop\"",
              ",\"usage\":{\"prompt_tokens\":40,\"completion_tokens\":200,\"total_tokens\":240}");
     strcat(event, "data: [DONE]\n\n");
@@ -191,8 +193,8 @@ static void send_chunk(struct connection *c, int64_t now) {
     unschedule(c);
     c->chunks_left--;
     chunks_sent++;
-    int all = c->chunks_left > 0 ? send_text(c, chunk, chunk_length) : send_text(c, stream_end, stream_end_length);
-    if (!all)
+    if (!(c->chunks_left > 0 ? send_text(c, chunks[c->chunks_left % 2], chunk_length)
+                             : send_text(c, stream_end, stream_end_length)))
         return;
     if (c->chunks_left == 0)
         answered(c);
@@ -200,13 +202,13 @@ static void send_chunk(struct connection *c, int64_t now) {
         schedule(c, c->interval ? due + c->interval : now + 1);
 }
 
-/* The figure after `"name":` in what was kept of the body, or `otherwise`. */
+/* The figure (or `true`) after `name` in what was kept of the body, or `otherwise`. */
 static double field(const char *text, size_t length, const char *name, double otherwise) {
     const char *found = memmem(text, length, name, strlen(name));
     if (found == NULL)
         return otherwise;
     found += strlen(name);
-    while (*found == ' ' || *found == ':')
+    while (*found == ' ' || *found == ':' || *found == '=')
         found++;
     if (strncmp(found, "true", 4) == 0)
         return 1;
@@ -259,14 +261,12 @@ static void answer(struct connection *c) {
         return;
     }
     streams++;
-    c->interval = (int64_t)(asked(c, "\"seed\"", default_interval) * 1e6);
-    c->chunks_left = (long)asked(c, "\"max_tokens\"", (double)default_chunks);
+    c->interval = (int64_t)(asked(c, "interval=", default_interval) * 1e6);
+    c->chunks_left = (long)asked(c, "chunks=", (double)default_chunks);
     if (c->chunks_left < 1)
         c->chunks_left = 1;
-    int64_t now = now_ns();
-    c->due = now;
     if (send_text(c, stream_head, stream_head_length))
-        schedule(c, now); /* its first chunk is due at once, in a write of its own, as engines do it */
+        schedule(c, now_ns()); /* its first chunk is due at once, in a write of its own, as engines do it */
 }
 
 static void readable(struct connection *c) {
