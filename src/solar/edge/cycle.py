@@ -7,10 +7,14 @@ import logging
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from solar.core.headers import Headers
 from solar.edge.incoming import Incoming
+from solar.edge.reply import Reply
 
 if TYPE_CHECKING:
     from solar.edge.frontdoor import FrontDoor
+
+_OURS = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"upgrade"})  # the connection is not the app's
 
 _log = logging.getLogger("solar")
 
@@ -19,14 +23,14 @@ class Cycle:
     """`receive` and `send` of one request."""
 
     def __init__(self, door: FrontDoor, incoming: Incoming, path: str, query: bytes) -> None:
-        from solar.edge.frontdoor import Reply
-
+        self.begun = False  # the head of its answer is here
         self._door = door
         self._incoming = incoming
         self._reply = Reply(door, incoming, [])
         self._gone = False
-        self._begun = False
         self._ended = False
+        self._body_given = False
+        self._left: int | None = None  # bytes that the answer's own length still promises
         self._changed = asyncio.Event()
         self._scope: dict[str, Any] = {
             "type": "http",
@@ -44,6 +48,9 @@ class Cycle:
             "state": {},
         }
 
+    def __repr__(self) -> str:
+        return f"<Cycle {self._incoming!r}>"
+
     async def run(self) -> None:
         """Call the application; an answer that it does not finish is cut, and one that it never begins is a 500."""
         app = self._door.hall.app
@@ -55,11 +62,10 @@ class Cycle:
             _log.exception("the application failed on %r", self._incoming)
         if self._gone or self._ended:
             return
-        if self._begun:
-            self._door.cut()
+        if self.begun:
+            self._reply.abort()
         else:
-            self._reply.head(500, [(b"content-length", b"0")])
-            self._reply.end()
+            self._door.fail(self._incoming)
 
     def disconnect(self) -> None:
         """The client is gone."""
@@ -77,19 +83,17 @@ class Cycle:
     async def receive(self) -> MutableMapping[str, Any]:
         """ASGI's receive."""
         incoming = self._incoming
-        if incoming.expects_continue and not incoming.complete and not incoming.size and not self._begun:
-            self._door.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        while True:
-            if self._gone or self._ended:
-                return {"type": "http.disconnect"}
-            body = incoming.take()
-            if body or (incoming.complete and not incoming.skipping):
-                incoming.size = 0
-                incoming.skipping = incoming.complete
+        if not self.begun:
+            self._door.ask_for_body(incoming)
+        while not (self._gone or self._ended):
+            if not self._body_given and (incoming.held or incoming.complete):
+                self._body_given = incoming.complete
+                body = incoming.take()
                 self._door.body_taken()
                 return {"type": "http.request", "body": body, "more_body": not incoming.complete}
             self._changed.clear()
             await self._changed.wait()
+        return {"type": "http.disconnect"}
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         """ASGI's send."""
@@ -99,13 +103,30 @@ class Cycle:
         if self._gone or self._ended:
             return
         if message["type"] == "http.response.start":
-            self._begun = True
-            headers = [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", [])]
-            self._reply.head(message["status"], headers)
+            self._begin(message["status"], message.get("headers", ()))
             return
-        if body := message.get("body", b""):
-            self._reply.write(bytes(body))
-        if not message.get("more_body", False):
+        body = bytes(message.get("body", b""))
+        more = message.get("more_body", False)
+        if self._left is not None and self._incoming.method != "HEAD":
+            self._left -= len(body)
+            if self._left < 0 or (self._left and not more):
+                raise RuntimeError("the application's answer is not as long as its Content-Length")
+        if body:
+            self._reply.write(body)
+        if not more:
             self._ended = True
             self._reply.end()
             self._changed.set()
+
+    def _begin(self, status: int, given: Any) -> None:
+        headers: Headers = []
+        for raw_name, raw_value in given:
+            name, value = bytes(raw_name).lower(), bytes(raw_value)
+            if name == b"connection" and value.strip().lower() == b"close":
+                self._incoming.keep_alive = False
+            if name == b"content-length":
+                self._left = int(value)
+            if name not in _OURS:
+                headers.append((name, value))
+        self.begun = True
+        self._reply.head(status, headers)

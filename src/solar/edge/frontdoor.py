@@ -8,32 +8,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from http import HTTPStatus
 from urllib.parse import unquote_to_bytes
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from solar.core.headers import Headers
 from solar.core.paths import locate
 from solar.edge.cycle import Cycle
 from solar.edge.exchange import Exchange
 from solar.edge.hall import Hall
-from solar.edge.incoming import Incoming, refusal_of
+from solar.edge.incoming import MAX_HEAD, Incoming, head_too_large, invalid_http, refusal_of
+from solar.edge.peer import has_left, reset_on_close
 from solar.edge.reception import Answer
+from solar.edge.reply import Reply
 from solar.edge.request import ClientRequest
 from solar.errors import InvalidRequest, SolarError
 
-MAX_HEAD = 64 * 1024  # bytes of a request's line and headers
-MAX_HEADERS = 256
 BEHIND = 64 * 1024  # bytes of further requests that are read while one is being answered
 SKIP = 64 * 1024  # bytes of a refused body that are read past, to keep the connection
 LINGER_SECONDS = 2.0  # that a refused client may go on sending, so that it reads why
-JOIN_BELOW = 16 * 1024  # bytes that are copied behind their head or chunk size rather than sent apart
 
-_LINE = {
-    code: f"HTTP/1.1 {code} {HTTPStatus(code).phrase if code in list(HTTPStatus) else ''}\r\n".encode()
-    for code in range(200, 600)
-}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -45,7 +38,9 @@ class FrontDoor(asyncio.Protocol):
         self._parser = HttpRequestParser(self)
         self._line: deque[Incoming] = deque()  # requests in order; the first is being answered
         self._reading: Incoming | None = None  # whose head or body is arriving
-        self._head_size = 0
+        self._upgrading: Incoming | None = None  # asked for another protocol: llhttp has stopped behind its head
+        self._head_size = 0  # bytes since the last that belonged to a complete head or to a body
+        self._behind = 0  # bytes of the requests whose turn has not come
         self._deaf = False  # nothing more is read as HTTP; the connection is about to close
         self._reading_paused = False
         self._advancing = False
@@ -71,28 +66,46 @@ class FrontDoor(asyncio.Protocol):
         if self._deaf:
             return
         self.since = self.hall.clock()
-        reading = self._reading
-        if reading is None or not reading.frozen:
-            self._head_size += len(data)
+        self._head_size += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
+            self._feed(memoryview(data)[upgrade.args[0] :])
+        except HttpParserCallbackError:  # ours, not the client's
+            raise
         except HttpParserError:
-            self._refuse_input(InvalidRequest("the request is not valid HTTP/1.1", code="invalid_http"))
-        else:
-            reading = self._reading
-            if reading is not None and not reading.frozen and self._head_size > MAX_HEAD:
-                self._refuse_input(_head_too_large())
+            self._refuse_input(invalid_http())
+        if self._head_size > MAX_HEAD:
+            self._refuse_input(head_too_large())
         self._mind_the_queue()
+
+    def _feed(self, rest: bytes | memoryview) -> None:
+        """Nobody offered an upgrade: read each request that asks for one as if it had not, and then what follows."""
+        pieces = [rest]
+        try:
+            while pieces and not self._deaf:
+                if (declined := self._decline_upgrade()) is not None:
+                    pieces.append(declined)
+                piece = pieces.pop()
+                try:
+                    self._parser.feed_data(piece)
+                except HttpParserUpgrade as upgrade:
+                    pieces.append(memoryview(piece)[upgrade.args[0] :])
+        except HttpParserCallbackError:
+            raise
+        except HttpParserError:
+            self._refuse_input(invalid_http())
 
     def eof_received(self) -> bool:
         """A client of an inference that closes its side has left; others still get their answer."""
         front = self._line[0] if self._line else None
-        if front is None or front.exchange is not None or not front.complete or self.hall.tls:
+        if front is None or front.answered or not front.complete:
             return False
-        self._eof = True
-        return True
+        if front.exchange is not None:
+            front.exchange.client_gone()  # at once: what is written already may take its time
+            return False
+        self._eof = not self.hall.tls  # TLS cannot be closed on one side
+        return self._eof
 
     def connection_lost(self, error: Exception | None) -> None:
         self.hall.leave(self)
@@ -103,7 +116,7 @@ class FrontDoor(asyncio.Protocol):
                 incoming.exchange.client_gone()
             elif incoming.cycle is not None:
                 incoming.cycle.disconnect()
-            elif incoming.arrival is not None and isinstance(incoming.arrival.next, ClientRequest):
+            elif incoming.request is not None and incoming.arrival is not None:
                 self.hall.reception.left_early(incoming.arrival)
 
     def pause_writing(self) -> None:
@@ -119,6 +132,8 @@ class FrontDoor(asyncio.Protocol):
                 front.exchange.client_ready()
             elif front.cycle is not None:
                 front.cycle.writable()
+            self._advance()
+            self._mind_the_queue()
 
     # --- what llhttp calls
 
@@ -129,11 +144,12 @@ class FrontDoor(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         if self._reading is not None:
             self._reading.target += url
+            self._reading.head_size += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         reading = self._reading
         if reading is not None and not reading.frozen:  # trailers come here too: they are dropped
-            reading.headers.append((name.lower(), value))
+            reading.headers.append((name.lower(), value.rstrip()))  # llhttp leaves blanks behind it
             reading.head_size += len(name) + len(value) + 4
 
     def on_headers_complete(self) -> None:
@@ -146,21 +162,29 @@ class FrontDoor(asyncio.Protocol):
         reading.method = parser.get_method().decode("ascii")
         reading.version = parser.get_http_version()
         reading.keep_alive = parser.should_keep_alive()
-        if parser.should_upgrade():  # llhttp stops reading here: see _decline_upgrade
+        if parser.should_upgrade():
+            self._upgrading, self._reading = reading, None
             return
-        if reading.head_size > MAX_HEAD or len(reading.headers) > MAX_HEADERS:
-            reading.refusal = _head_too_large()
+        reading.refusal = refusal_of(reading)
+        if reading.refusal is not None:  # where it ends is no longer sure
+            reading.keep_alive = False
+        if self._line or self.full:
+            self._wait(reading)
         else:
-            reading.refusal = refusal_of(reading)
-        self._line.append(reading)
-        if self._line[0] is reading:
+            self._line.append(reading)
             self._arrive(reading)
 
     def on_body(self, data: bytes) -> None:
+        self._head_size = 0
         reading = self._reading
-        if reading is None or reading.skipping:
+        if reading is None:
+            return
+        if reading.skipping:
+            reading.size += len(data)
             return
         reading.add(data)
+        if not reading.started:
+            self._behind += len(data)
         request = reading.request
         if request is not None and reading.size > request.reserved:
             try:
@@ -171,20 +195,20 @@ class FrontDoor(asyncio.Protocol):
             reading.cycle.readable()
 
     def on_message_complete(self) -> None:
+        self._head_size = 0
         reading = self._reading
-        if reading is None or self._parser.should_upgrade():
+        if reading is None:
             return
         self._reading = None
         reading.complete = True
         if not reading.keep_alive:
             self._deaf = True
-        if self._line and self._line[0] is reading:
-            if reading.answered:
-                self._next(reading)
-            elif reading.cycle is not None:
-                reading.cycle.readable()
-            else:
-                self._begin(reading)
+        if reading.answered:
+            self._next(reading)
+        elif reading.cycle is not None:
+            reading.cycle.readable()
+        elif reading.started:
+            self._begin(reading)
 
     # --- one request
 
@@ -220,14 +244,22 @@ class FrontDoor(asyncio.Protocol):
         except SolarError as error:
             self._refuse(incoming, error)
             return False
-        if incoming.expects_continue and not incoming.complete and not incoming.size:
-            self.transport.write(_CONTINUE)
+        self.ask_for_body(incoming)
         return True
+
+    def ask_for_body(self, incoming: Incoming) -> None:
+        """Tell a client that waits for a sign to go on."""
+        if incoming.expects_continue:
+            incoming.continued = True
+            self.transport.write(_CONTINUE)
 
     def _begin(self, incoming: Incoming) -> None:
         """Its body is complete: hand it over."""
         request = incoming.request
         if request is None or incoming.exchange is not None:
+            return
+        if self._eof:
+            self.transport.close()
             return
         if request.endpoint is not None:
             try:
@@ -248,11 +280,13 @@ class FrontDoor(asyncio.Protocol):
             incoming.arrival = reception.stranger(incoming.method, incoming.headers, self.client)
         self._answer(incoming, reception.refuse(incoming.arrival, error))
 
+    def fail(self, incoming: Incoming) -> None:
+        """The application did not answer."""
+        self._refuse(incoming, SolarError("the application failed"))
+
     def _answer(self, incoming: Incoming, answer: Answer) -> None:
         """A complete answer of our own; perhaps before the request's body is here."""
-        incoming.take()
-        incoming.request = None
-        incoming.skipping = True
+        incoming.skip()
         if not incoming.complete and incoming.unread() > SKIP:
             incoming.keep_alive = False
         reply = Reply(self, incoming, [])
@@ -265,77 +299,95 @@ class FrontDoor(asyncio.Protocol):
         """The answer to the first in line is written."""
         incoming.answered = True
         self.since = self.hall.clock()
-        if not incoming.keep_alive or self._eof:
-            self._close(linger=not incoming.complete)
+        if incoming.refusal is not None:
+            self._close(linger=True)
         elif incoming.complete:
             self._next(incoming)
+        else:
+            incoming.skip()
+            if incoming.unread() > (SKIP if incoming.keep_alive else 0):
+                self._close(linger=True)
 
-    def cut(self) -> None:
-        """An answer broke: what was written still goes out, and then the connection closes without its end."""
+    def cut(self, *, reset: bool = False) -> None:
+        """An answer broke: what was written still goes out, and then the connection closes without the answer's end."""
         self._deaf = True
+        if reset:
+            reset_on_close(self.transport)
         self.transport.close()
 
     def _next(self, done: Incoming) -> None:
-        if self._line and self._line[0] is done:
-            self._line.popleft()
+        self._line.popleft()
+        if not done.keep_alive or (self._eof and not self._line):
+            self._close(linger=False)
+        elif self._line or self._reading_paused:
+            self._advance()
+            self._mind_the_queue()
+
+    def _wait(self, incoming: Incoming) -> None:
+        """Its turn has not come."""
+        self._line.append(incoming)
+        self._behind += incoming.head_size
+
+    def _advance(self) -> None:
+        """Let the first in line arrive, and whoever follows where it is answered at once."""
         if self._advancing:  # a loop further out goes on: many small requests at once must not nest
             return
         self._advancing = True
         try:
-            while self._line and not self._line[0].started and not self.transport.is_closing():
-                self._arrive(self._line[0])
+            while self._line and not (self._line[0].started or self.full or self.transport.is_closing()):
+                incoming = self._line[0]
+                self._behind -= incoming.head_size + incoming.size
+                self._arrive(incoming)
         finally:
             self._advancing = False
-        if not self._line and self._deaf:
-            self._close(linger=False)
-        self._mind_the_queue()
 
     # --- the connection
 
     def _refuse_input(self, error: SolarError) -> None:
         """What comes is no HTTP that we read: answer what is under way, then say why, then close."""
-        incoming, self._reading = self._reading, None
-        if incoming is None:
-            incoming = Incoming()
-        incoming.frozen = incoming.complete = True
+        if self._deaf:
+            return
+        self._deaf = True
+        incoming, self._reading = self._reading or Incoming(), None
         incoming.keep_alive = False
         incoming.refusal = error
-        self._deaf = True
-        if not any(waiting is incoming for waiting in self._line):
-            self._line.append(incoming)
-        if self._line[0] is incoming and not incoming.answered:
-            if incoming.cycle is not None:
-                incoming.cycle.disconnect()
-                self.cut()
+        if not self._line or self._line[-1] is not incoming:
+            self._wait(incoming)
+        if not incoming.started:
+            self._advance()
+        elif incoming.answered:
+            self._close(linger=True)
+        elif incoming.cycle is None:
+            self._refuse(incoming, error)
+        else:
+            incoming.cycle.disconnect()
+            if incoming.cycle.begun:
+                self.cut(reset=True)
             else:
                 self._refuse(incoming, error)
 
-    def _decline_upgrade(self, rest: bytes) -> None:
-        """Nobody offered an upgrade: read the request as if it had not asked. llhttp needs another head for that."""
-        incoming, self._reading = self._reading, None
+    def _decline_upgrade(self) -> bytes | None:
+        """The head of a request that asked for another protocol, without that wish; llhttp needs it once more."""
+        incoming, self._upgrading = self._upgrading, None
         if incoming is None:
-            return
+            return None
         self._parser = HttpRequestParser(self)
         if incoming.method == "CONNECT":
             self._reading = incoming
             self._refuse_input(InvalidRequest("CONNECT is not served here", status=405, code="method_not_allowed"))
-            return
-        lines = [f"{incoming.method} ".encode() + incoming.target + f" HTTP/{incoming.version}\r\n".encode()]
-        lines += [b"%b: %b\r\n" % header for header in incoming.headers if header[0] not in (b"upgrade", b"connection")]
-        if not incoming.keep_alive:
-            lines.append(b"connection: close\r\n")
-        self.data_received(b"".join([*lines, b"\r\n", rest]))
+            return None
+        return incoming.without_upgrade()
 
     def _mind_the_queue(self) -> None:
         """Read a little ahead, to see a client leave while it is being answered; but not without limit."""
-        behind = sum(waiting.size + waiting.head_size for waiting in list(self._line)[1:]) if len(self._line) > 1 else 0
-        front = self._line[0] if self._line else None
-        if front is not None and front.cycle is not None:
-            behind += front.size
-        if behind > BEHIND and not self._reading_paused:
-            self._reading_paused = True
-            self.transport.pause_reading()
-        elif behind <= BEHIND and self._reading_paused:
+        behind = self._behind
+        if self._line and self._line[0].cycle is not None:
+            behind += self._line[0].held
+        if behind > BEHIND and not self._deaf:
+            if not self._reading_paused and not self.transport.is_closing():
+                self._reading_paused = True
+                self.transport.pause_reading()
+        elif self._reading_paused:
             self._reading_paused = False
             if not self.transport.is_closing():
                 self.transport.resume_reading()
@@ -346,25 +398,31 @@ class FrontDoor(asyncio.Protocol):
 
     def _close(self, *, linger: bool) -> None:
         self._deaf = True
-        if linger:
-            self.transport.write_eof() if self.transport.can_write_eof() else None
-            asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.close)
-        else:
+        if not linger:
             self.transport.close()
+        elif not self.transport.is_closing():
+            self._mind_the_queue()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.close)
 
     def shutdown(self) -> None:
         """The server stops: close when idle, else after the answer that is under way."""
-        if not self._line and self._reading is None:
+        if not self._line:
             self.transport.close()
         for incoming in self._line:
             incoming.keep_alive = False
 
     def tick(self, now: float, *, idle: float, head: float, body: float) -> None:
         """Look for who takes too long, in seconds: between two requests, to send a head, a byte of a body."""
-        silent = now - self.since
-        reading = self._reading
+        if self._reading_paused:  # then the end of the connection is not seen either
+            if self._line and self._line[0].exchange is not None and has_left(self.transport):
+                self.transport.abort()
+            return
         if self._deaf:
             return
+        silent = now - self.since
+        reading = self._reading
         if reading is None:
             if not self._line and silent > idle:
                 self._close(linger=False)
@@ -372,94 +430,8 @@ class FrontDoor(asyncio.Protocol):
             if reading.since == 0.0:
                 reading.since = now
             elif now - reading.since > head:
-                self._refuse_input(
-                    InvalidRequest(
-                        f"the request's head did not come within {head:g} s", status=408, code="head_timeout"
-                    )
-                )
-        elif silent > body and reading.cycle is None and self._line and self._line[0] is reading:
-            error = InvalidRequest(
-                f"no byte of the request's body came for {body:g} s", status=408, code="body_timeout"
-            )
-            reading.keep_alive = False
-            self._refuse(reading, error)
-
-
-class Reply:
-    """The client of one exchange or application, on a connection of ours. Head and first bytes leave together."""
-
-    __slots__ = ("_bodiless", "_chunked", "_cors", "_door", "_head", "_incoming")
-
-    def __init__(self, door: FrontDoor, incoming: Incoming, cors: Headers) -> None:
-        self._door = door
-        self._incoming = incoming
-        self._cors = cors
-        self._head = b""
-        self._chunked = False
-        self._bodiless = incoming.method == "HEAD"
-
-    def head(self, status: int, headers: Headers) -> None:
-        incoming = self._incoming
-        lines = [_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status, self._door.hall.standing_headers()]
-        sized = False
-        for name, value in headers:
-            if name == b"content-length":
-                sized = True
-            lines += (name, b": ", value, b"\r\n")
-        for name, value in self._cors:
-            lines += (name, b": ", value, b"\r\n")
-        if status in (204, 304):
-            self._bodiless = True
-        elif not sized:
-            if incoming.version == "1.1":
-                self._chunked = True
-                lines.append(b"transfer-encoding: chunked\r\n")
-            else:  # an HTTP/1.0 client knows no chunks: the end of the connection is the end of the answer
-                incoming.keep_alive = False
-        if not incoming.keep_alive:
-            lines.append(b"connection: close\r\n")
-        elif incoming.version == "1.0":
-            lines.append(b"connection: keep-alive\r\n")
-        lines.append(b"\r\n")
-        self._head = b"".join(lines)
-
-    def write(self, data: bytes) -> None:
-        head, self._head = self._head, b""
-        transport = self._door.transport
-        if self._bodiless:
-            if head:
-                transport.write(head)
-        elif self._chunked:
-            size = b"%x\r\n" % len(data)
-            if len(data) < JOIN_BELOW:
-                transport.write(b"".join((head, size, data, b"\r\n")))
-            else:
-                transport.writelines((head + size, data, b"\r\n"))
-        elif not head:
-            transport.write(data)
-        elif len(data) < JOIN_BELOW:
-            transport.write(head + data)
-        else:
-            transport.writelines((head, data))
-
-    def end(self) -> None:
-        head, self._head = self._head, b""
-        if self._chunked and not self._bodiless:
-            self._door.transport.write(head + b"0\r\n\r\n")
-        elif head:
-            self._door.transport.write(head)
-        self._door.answered(self._incoming)
-
-    def abort(self) -> None:
-        head, self._head = self._head, b""
-        if head:
-            self._door.transport.write(head)
-        self._door.cut()
-
-
-def _head_too_large() -> InvalidRequest:
-    return InvalidRequest(
-        f"the request's head is larger than {MAX_HEAD} bytes, or has more than {MAX_HEADERS} headers",
-        status=431,
-        code="head_too_large",
-    )
+                why = f"the request's head did not come within {head:g} s"
+                self._refuse_input(InvalidRequest(why, status=408, code="head_timeout"))
+        elif reading.started and silent > body:
+            why = f"no byte of the request's body came for {body:g} s"
+            self._refuse_input(InvalidRequest(why, status=408, code="body_timeout"))

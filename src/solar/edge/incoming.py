@@ -16,15 +16,21 @@ if TYPE_CHECKING:
 
 _TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*").fullmatch  # printable ASCII, and no fragment
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
-_HOST = re.compile(rb"[\x21-\x2b\x2d-\x2e\x30-\x3f\x41-\x7e]+").fullmatch  # no blank, comma, slash or @
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%-]+)(:[0-9]{0,5})?").fullmatch
+
+MAX_HEAD = 64 * 1024  # bytes of a request's line and headers; also of what stands around the chunks of a body
+MAX_HEADERS = 256
+LONGEST_LENGTH = 19  # digits of a Content-Length, so that it is one to us and to llhttp
+COSTS = 512  # bytes that a waiting request takes beside its head and body
+_FOREVER = 1 << 60
 
 
 class Incoming:
     """One request: head, body so far, and what became of it."""
 
     __slots__ = (
-        "_body", "answered", "arrival", "complete", "cycle", "exchange", "frozen", "head_size", "headers", "keep_alive",
-        "method", "refusal", "request", "since", "size", "skipping", "started", "target", "version",
+        "_body", "answered", "arrival", "complete", "continued", "cycle", "exchange", "frozen", "head_size", "headers",
+        "keep_alive", "method", "refusal", "request", "since", "size", "skipping", "started", "target", "version",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -32,7 +38,7 @@ class Incoming:
         self.target = b""
         self.version = "1.1"
         self.headers: Headers = []
-        self.head_size = 0
+        self.head_size = COSTS
         self.frozen = False  # its head is complete
         self.complete = False  # its body too
         self.keep_alive = True
@@ -47,6 +53,7 @@ class Incoming:
         self.exchange: Exchange | None = None
         self.cycle: Cycle | None = None
         self.since = 0.0  # when its head was first seen unfinished
+        self.continued = False  # its client was told to send the body
 
     def __repr__(self) -> str:
         return f"<Incoming {self.method} {self.target[:80]!r}, {self.size} bytes of body>"
@@ -67,21 +74,63 @@ class Incoming:
         body, self._body = self._body, b""
         return body if isinstance(body, bytes) else bytes(body)
 
+    @property
+    def held(self) -> int:
+        """Bytes of body that nobody has taken yet."""
+        return len(self._body)
+
+    def skip(self) -> None:
+        """Nobody wants the body, nor what is still to come of it."""
+        self.take()
+        self.request = None
+        self.skipping = True
+
     def unread(self) -> int:
         """Bytes of body that are still to come, as far as the head tells; many where it does not."""
+        if self.refusal is not None:
+            return _FOREVER
         for name, value in self.headers:
-            if name == b"content-length" and value.isdigit():
-                return int(value[:19]) - self.size
-        return 1 << 60 if any(name == b"transfer-encoding" for name, _ in self.headers) else 0
+            if name == b"content-length":
+                return int(value) - self.size
+            if name == b"transfer-encoding":
+                return _FOREVER
+        return 0
 
     @property
     def expects_continue(self) -> bool:
         """Whether its client waits for a sign before it sends the body."""
-        return any(name == b"expect" for name, _ in self.headers)
+        return (
+            self.version == "1.1"
+            and not (self.complete or self.size or self.continued)
+            and any(name == b"expect" for name, _ in self.headers)
+        )
+
+    def without_upgrade(self) -> bytes:
+        """Its head, as if it had not asked for another protocol."""
+        lines = [b"%b %b HTTP/%b\r\n" % (self.method.encode("ascii"), self.target, self.version.encode("ascii"))]
+        lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] not in (b"upgrade", b"connection")]
+        lines.append(b"connection: keep-alive\r\n\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        return b"".join(lines)
+
+
+def invalid_http() -> InvalidRequest:
+    """What llhttp cannot read."""
+    return InvalidRequest("the request is not valid HTTP/1.1", code="invalid_http")
+
+
+def head_too_large() -> InvalidRequest:
+    """More than anybody needs."""
+    return InvalidRequest(
+        f"the request's head, or its trailer, is larger than {MAX_HEAD} bytes, or has more than {MAX_HEADERS} headers",
+        status=431,
+        code="head_too_large",
+    )
 
 
 def refusal_of(incoming: Incoming) -> SolarError | None:
-    """What llhttp finds correct and two readers could understand in two ways."""
+    """What llhttp finds correct, and is too much, or two readers could understand in two ways."""
+    if incoming.head_size > MAX_HEAD or len(incoming.headers) > MAX_HEADERS:
+        return head_too_large()
     hosts = 0
     encodings = 0
     for name, value in incoming.headers:
@@ -91,10 +140,12 @@ def refusal_of(incoming: Incoming) -> SolarError | None:
                 return InvalidRequest("the Host header is not a host", code="invalid_http")
         elif name == b"transfer-encoding":
             encodings += 1
-            if value.strip().lower() != b"chunked" or incoming.version != "1.1" or encodings > 1:
+            if value.lower() != b"chunked" or incoming.version != "1.1" or encodings > 1:
                 message = "the only Transfer-Encoding that is read here is chunked"
                 return InvalidRequest(message, status=501, code="invalid_http")
-        elif name == b"expect" and value.strip().lower() != b"100-continue":
+        elif name == b"content-length" and len(value) > LONGEST_LENGTH:
+            return InvalidRequest("the Content-Length has too many digits", code="invalid_http")
+        elif name == b"expect" and value.lower() != b"100-continue":
             return InvalidRequest("the only expectation that is met here is 100-continue", status=417)
     if incoming.version not in ("1.0", "1.1"):
         return InvalidRequest(f"HTTP/{incoming.version} is not spoken here; use HTTP/1.1", status=505)

@@ -1,0 +1,96 @@
+"""How an answer is written at the front door: its head, its framing, its end."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from solar.core.headers import Headers
+from solar.edge.incoming import Incoming
+
+if TYPE_CHECKING:
+    from solar.edge.frontdoor import FrontDoor
+
+JOIN_BELOW = 16 * 1024  # bytes that are copied behind their head or chunk size rather than sent apart
+
+_LINE = {
+    code: f"HTTP/1.1 {code} {HTTPStatus(code).phrase if code in list(HTTPStatus) else ''}\r\n".encode()
+    for code in range(200, 600)
+}
+
+
+class Reply:
+    """The client of one exchange or application, on a connection of ours. Head and first bytes leave together."""
+
+    __slots__ = ("_bodiless", "_chunked", "_cors", "_door", "_head", "_incoming", "_until_close")
+
+    def __init__(self, door: FrontDoor, incoming: Incoming, cors: Headers) -> None:
+        self._door = door
+        self._incoming = incoming
+        self._cors = cors
+        self._head = b""
+        self._chunked = False
+        self._until_close = False  # only the end of the connection tells the end of the answer
+        self._bodiless = incoming.method == "HEAD"
+
+    def __repr__(self) -> str:
+        return f"<Reply to {self._incoming!r}>"
+
+    def head(self, status: int, headers: Headers) -> None:
+        incoming = self._incoming
+        lines = [_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status, self._door.hall.standing_headers()]
+        sized = False
+        for name, value in headers:
+            if name == b"content-length":
+                sized = True
+            lines += (name, b": ", value, b"\r\n")
+        for name, value in self._cors:
+            lines += (name, b": ", value, b"\r\n")
+        if status in (204, 304):
+            self._bodiless = True
+        elif not sized:
+            if incoming.version == "1.1":
+                self._chunked = True
+                lines.append(b"transfer-encoding: chunked\r\n")
+            else:  # an HTTP/1.0 client knows no chunks
+                self._until_close = True
+                incoming.keep_alive = False
+        if not incoming.keep_alive:
+            lines.append(b"connection: close\r\n")
+        elif incoming.version == "1.0":
+            lines.append(b"connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        self._head = b"".join(lines)
+
+    def write(self, data: bytes) -> None:
+        head, self._head = self._head, b""
+        transport = self._door.transport
+        if self._bodiless:
+            if head:
+                transport.write(head)
+        elif self._chunked:
+            size = b"%x\r\n" % len(data)
+            if len(data) < JOIN_BELOW:
+                transport.write(b"".join((head, size, data, b"\r\n")))
+            else:
+                transport.writelines((head + size, data, b"\r\n"))
+        elif not head:
+            transport.write(data)
+        elif len(data) < JOIN_BELOW:
+            transport.write(head + data)
+        else:
+            transport.writelines((head, data))
+
+    def end(self) -> None:
+        head, self._head = self._head, b""
+        if self._chunked and not self._bodiless:
+            self._door.transport.write(head + b"0\r\n\r\n")
+        elif head:
+            self._door.transport.write(head)
+        self._door.answered(self._incoming)
+
+    def abort(self) -> None:
+        head, self._head = self._head, b""
+        if head:
+            self._door.transport.write(head)
+        self._door.cut(reset=self._until_close)
