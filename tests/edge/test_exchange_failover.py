@@ -9,6 +9,7 @@ from solar.core.attempts import Outcome
 from solar.core.backend import Timeouts
 from solar.core.breaker import Breaker
 from solar.core.roster import RosterOptions
+from solar.edge.relay import RelayOptions
 
 DONE = b"data: [DONE]\n\n"
 UNTAKEN = [Outcome.REFUSED, Outcome.CONNECT_TIMEOUT, Outcome.DIED_UNUSED]
@@ -446,3 +447,40 @@ def test_unacknowledged_bytes_move_a_request_that_does_not_stream() -> None:
     assert call.aborted
     bench.calls[1].answer()
     assert (client.status, client.headers[b"x-solar-attempts"]) == (200, b"2")
+
+
+# --- a 503 that says "loading" before any probe does
+
+LOADING = b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}'
+
+
+def test_an_engines_own_loading_answer_is_waited_for_where_that_is_wanted() -> None:
+    bench = Bench(*backends("a"), options=RelayOptions(hold_while_loading=True))
+    exchange, client = bench.ask()
+    bench.calls[0].answer(503, JSON, LOADING)
+    assert (client.status, bench.member("a").health.state) == (0, "loading")
+    bench.member("a").health.passed(bench.clock(), 0.0)
+    bench.later(0.25)
+    bench.calls[1].answer()
+    assert (client.status, exchange.record.attempts) == (200, 2)
+    bench.assert_closed()
+
+
+@pytest.mark.parametrize(("hold", "body"), [(False, LOADING), (True, b"no room")])
+def test_any_other_503_passes_through_where_nobody_else_is_there(hold: bool, body: bytes) -> None:
+    bench = Bench(*backends("a"), options=RelayOptions(hold_while_loading=hold))
+    _, client = bench.ask()
+    bench.calls[0].answer(503, JSON, body)
+    assert (client.status, client.body, client.ended) == (503, body, True)
+
+
+def test_only_a_request_that_really_went_elsewhere_counts_as_retried() -> None:
+    bench = Bench(*backends("a", "b"))
+    _, client = bench.ask()
+    bench.calls[0].failed(Outcome.REFUSED)
+    bench.calls[1].failed(Outcome.REFUSED)
+    assert client.status == 503
+    text = bench.relay.metrics.render(None)[0].decode()
+    assert [line for line in text.splitlines() if line.startswith("solar_retries_total{")] == [
+        'solar_retries_total{backend="a",outcome="refused"} 1'
+    ]

@@ -6,6 +6,14 @@ from typing import Literal
 
 State = Literal["unknown", "loading", "healthy", "down"]
 
+_LOADING_WORDS = (b"loading", b"starting", b"unavailable_error")  # in the body of a 503, as engines put it
+
+
+def says_loading(body: bytes) -> bool:
+    """Whether the body of a 503 says that the model is on its way."""
+    lowered = body.lower()
+    return any(word in lowered for word in _LOADING_WORDS)
+
 
 class Health:
     """One backend as its probes see it. Times are seconds; `jitter` is a random number from 0 to 1.

@@ -56,7 +56,7 @@ class Admission:
                 origin = value
         if len(authorizations) > 1 and len(set(authorizations)) > 1:
             return InvalidRequest("two Authorization headers that differ; send one", code="ambiguous_authorization")
-        if self._hosts is not None and (error := self._foreign(host, origin)) is not None:
+        if self._hosts is not None and found.kind not in OPEN and (error := self._foreign(host, origin)) is not None:
             return error
         if not self._keys or found.kind in OPEN:
             return None

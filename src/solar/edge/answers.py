@@ -105,7 +105,7 @@ def unavailable(model: str, refusal: Refusal) -> SolarError:
 
 def queue_full(model: str, limit: int) -> SolarError:
     """The queue itself has no room."""
-    message = f"every backend of {model!r} is full and {limit} requests wait; try again later"
+    message = f"every backend of {model!r} is full, and so is its queue ({limit}); try again later"
     return TooManyRequests(message, retry_after=RETRY_AFTER_FULL)
 
 

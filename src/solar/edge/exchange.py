@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from solar.core.attempts import Attempts, Outcome, outcome_of_status
 from solar.core.dialects import DIALECTS
 from solar.core.headers import Headers
+from solar.core.health import says_loading
 from solar.core.record import End
 from solar.core.roster import Pick, Refusal
 from solar.edge import answers
@@ -159,6 +160,8 @@ class Exchange:
 
     def _send(self, pick: Pick, now: float) -> None:
         record = self.record
+        if self._last is not None:
+            self._relay.retried(self, self._attempt, *self._last)
         self._attempt = attempt = Attempt(self._relay, pick.candidate, self.request, now)
         backend = attempt.member.backend
         self.attempts.began(backend.id)
@@ -216,14 +219,19 @@ class Exchange:
             return False
         route = self._route()
         if route is None or not roster.may_go_elsewhere(route, self.attempts.tried, now):
-            return False
+            return self._may_wait_for(attempt)
         if not roster.budget.withdraw(now):
             return False
         if attempt.status == 500:
             self._forget_500(now)
             self._unproved_500 = attempt
-        self._relay.retried(self, attempt, outcome, f"it answered {attempt.status}")
         return True
+
+    def _may_wait_for(self, attempt: Attempt) -> bool:
+        """Whether its 503 may turn out to say "loading", and that is to be waited for."""
+        roster = self._relay.roster
+        hold = self._relay.options.hold_while_loading and attempt.status == 503
+        return hold and self.record.queued < roster.options.queue_seconds
 
     def chunk(self, data: bytes) -> None:
         """A piece of the answer's body. The first one is the commit."""
@@ -358,7 +366,6 @@ class Exchange:
             return self._give_up(now)
         if not self._relay.roster.budget.withdraw(now):
             return self._give_up(now)
-        self._relay.retried(self, attempt, outcome, detail)
         return self._place(now)
 
     def _held_done(self, now: float) -> None:
@@ -366,6 +373,11 @@ class Exchange:
         attempt = self._attempt
         if self._unproved_500 is not attempt:
             attempt.judged_by_status(now)
+        held = self._held
+        if held is not None and self._may_wait_for(attempt) and says_loading(b"".join(held.parts)):
+            attempt.member.health.loading(now, 0.0)  # it said so before a probe could find out
+            self.attempts.tried.discard(attempt.member.backend.id)
+            self._held = None
         attempt.release(now)
         if self._gone:
             return self._close("client_gone", now)

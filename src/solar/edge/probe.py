@@ -9,6 +9,7 @@ import msgspec
 
 from solar.core.attempts import Outcome
 from solar.core.backend import LOADS_ON_DEMAND, Backend, Model
+from solar.core.health import says_loading
 from solar.core.size import size_of
 from solar.edge.fetch import Answer, FetchFailed, Sends, fetch
 
@@ -27,7 +28,6 @@ _OWNERS = {
     "organization_owner": "lmstudio",
 }
 _ABSURD = 1e18  # parameters, or tokens
-_LOADING_WORDS = (b"loading", b"starting", b"unavailable_error")
 
 
 class Finding(NamedTuple):
@@ -72,7 +72,7 @@ async def probe(upstream: Sends, backend: Backend, kind: str, *, seconds: float)
 
 
 def _not_ready(answer: Answer) -> Finding:
-    if any(word in answer.body.lower() for word in _LOADING_WORDS):
+    if says_loading(answer.body):
         return Finding("loading", "it answers 503: loading")
     return Finding("failed", "its health endpoint answered 503")
 
