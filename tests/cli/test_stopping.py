@@ -110,6 +110,7 @@ def test_a_terminal_shows_a_made_key_once_and_how_to_ask(tmp_path: Path) -> None
     key = (tmp_path / "data" / "api_key").read_text().strip()
     assert f"Your key, shown this once and kept in data/api_key: {key}" in first
     assert "Try: curl http://127.0.0.1:" in first
+    assert "and on every other address of this machine" in first
     assert "Your key is in data/api_key" in second
     assert key not in second
 

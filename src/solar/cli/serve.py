@@ -45,7 +45,8 @@ def greet(listening: Listening) -> None:
         return
     backends = "1 backend" if listening.backends == 1 else f"{listening.backends} backends"
     needed = "a key is needed" if listening.access.keys else "no key is needed, as only this machine can reach it"
-    lines = [f"Solar listens on {listening.url}: {backends}; {needed}."]
+    others = ", and on every other address of this machine" if listening.everywhere else ""
+    lines = [f"Solar listens on {listening.url}{others}: {backends}; {needed}."]
     if kept is not None and kept.made:
         lines.append(f"Your key, shown this once and kept in {kept.path}: {kept.value}")
     elif kept is not None:

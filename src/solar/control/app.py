@@ -36,7 +36,8 @@ _log = logging.getLogger("solar")
 class Listening:
     """What a gateway says when it is ready."""
 
-    url: str
+    url: str  # as a client on this machine reaches it
+    everywhere: bool  # other machines reach it too, on every address of this one
     backends: int
     access: Access
 
@@ -56,7 +57,7 @@ def serve(configuration: Configuration, greet: Callable[[Listening], None]) -> i
     gc.freeze()  # what is loaded by now stays: let the collector look at what requests make, and not so often
     gc.set_threshold(10_000, 20, 50)
     allow_files(FILES_WANTED)
-    ready = partial(greet, Listening(url_of(sockets[0]), len(configuration.backends), admitted))
+    ready = partial(greet, Listening(url_of(sockets[0]), everywhere(sockets), len(configuration.backends), admitted))
     with (
         contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError),
         asyncio.Runner(loop_factory=loop_factory()) as runner,
@@ -147,6 +148,11 @@ def _warn(configuration: Configuration, admitted: Access) -> None:
     kept = admitted.kept
     if kept is not None and kept.set_aside is not None:
         _log.warning("the key file was damaged: it is kept as %s, and a new key was made", kept.set_aside)
+
+
+def everywhere(sockets: list[socket.socket]) -> bool:
+    """Whether one of `sockets` takes connections on every address of this machine."""
+    return any(ip_address(sock.getsockname()[0].partition("%")[0]).is_unspecified for sock in sockets)
 
 
 def url_of(sock: socket.socket) -> str:
