@@ -14,7 +14,7 @@ from pathlib import Path
 from _setup import BENCH, NODE_PEER, PEERS, PEERS_FOUND, PYTHON, ROOT, program
 
 KEY = "bench-key"
-CONNECTIONS = 4096  # that a proxy makes room for, where it must be told
+CLIENTS = 2048  # whom a proxy makes room for, where it must be told
 _BEARER = f"authorization: Bearer {KEY}"
 
 
@@ -56,9 +56,9 @@ _taken: set[int] = set()
 
 
 def contestants(
-    backends: tuple[int, int], *, doors: Iterable[str], peers: bool, room: int = CONNECTIONS
+    backends: tuple[int, int], *, doors: Iterable[str], peers: bool, room: int = CLIENTS
 ) -> tuple[list[Contestant], dict[str, str]]:
-    """Those that can run here, and why the others cannot. `room`: connections that a proxy makes room for."""
+    """Those that can run here, and why the others cannot. `room`: how many clients a proxy must bear."""
     found: list[Contestant] = []
     absent: dict[str, str] = {}
     for name, make in (("nginx", _nginx), ("haproxy", _haproxy)):
@@ -85,6 +85,7 @@ def contestants(
 def _nginx(where: str, backends: tuple[int, int], room: int) -> Contestant:
     port = free_port()
     servers = "\n".join(f"    server 127.0.0.1:{backend};" for backend in backends)
+    # Two connections a client, and some: with few left nginx drops clients that have not spoken yet.
     # Requests are held whole in memory, as a router that reads their model must; answers are not buffered.
     text = f"""\
 daemon off;
@@ -92,7 +93,7 @@ daemon off;
 worker_processes 1;
 pid nginx.pid;
 error_log stderr error;
-events {{ worker_connections {room}; }}
+events {{ worker_connections {room * 5 // 2}; }}
 http {{
   access_log off;
   client_body_temp_path body;

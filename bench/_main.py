@@ -16,7 +16,7 @@ from _options import Scale, parse, scale
 from _process import Cores, open_file_limit
 from _setup import CACHE, program, say
 
-MOST_STREAMS_FILES = 400  # files that a proxy has open beside two for each stream
+OTHER_FILES = 1000  # that a process may have open beside two for each stream
 
 
 class Run:
@@ -148,12 +148,13 @@ def main(words: list[str]) -> int:
             run.round(number, rounds, chosen)
         for streams in size.streams[1:]:
             # A proxy needs two files for each stream; where the machine allows fewer, as many as it allows.
-            streams = min(streams, (limit - MOST_STREAMS_FILES) // 2 // 100 * 100)
-            many, _ = those_wanted(room=2 * streams + MOST_STREAMS_FILES)
+            streams = min(streams, (limit - OTHER_FILES) // 2 // 100 * 100)
+            many, _ = those_wanted(room=streams + 100)
             run.hold_many(many, streams)
         facts = {
             "date": datetime.datetime.now().astimezone().date().isoformat(),
             "command": " ".join(["bench/run", *words]),
+            "part": "-part" if given.only or given.works else "-quick" if given.quick else "",
             "rounds": rounds,
             "seconds_each": size.seconds,
             "minutes": (time.monotonic() - began) / 60,

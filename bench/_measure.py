@@ -19,7 +19,7 @@ from _setup import CACHE
 RATE = 500  # requests a second of the open loop
 PATH = "/v1/chat/completions"
 PATIENCE = 30.0  # seconds that slow contestants have to end what they began
-HELD_INTERVAL = 5000  # ms between the chunks of a stream that is only held open
+HELD_INTERVAL = 10_000  # ms between the chunks of a stream that is only held open
 WORDS = ("black", "white")  # what bench/backend.c says, again and again
 
 Sample = dict[str, Any]
@@ -184,8 +184,8 @@ class Stage:
         """MB while so many streams are open. Raises WrongAnswer where they are not."""
         process = self._running[contestant.name]
         work = Work("hold", "", "hold", 300, streams, 1000, HELD_INTERVAL)
-        ramp, most = streams / 2000, streams / 25  # seconds
-        command = self._load_command(contestant, work, "--seconds", str(most + 10), "--ramp", str(ramp))
+        ramp, most = streams / 2000, max(60, streams / 50)  # seconds
+        command = self._load_command(contestant, work, "--seconds", str(most), "--ramp", str(ramp))
         holding = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert holding.stdin is not None
         assert holding.stdout is not None

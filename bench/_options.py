@@ -22,7 +22,7 @@ class Scale:
 
 QUICK = Scale(rounds=2, seconds=0.6, open_seconds=1.0, chunks=100, memory_rounds=1, streams=(1_000,))
 NORMAL = Scale(rounds=5, seconds=1.5, open_seconds=4.0, chunks=200, memory_rounds=1, streams=(1_000,))
-FULL = Scale(rounds=7, seconds=3.0, open_seconds=10.0, chunks=200, memory_rounds=3, streams=(1_000, 10_000))
+FULL = Scale(rounds=5, seconds=2.0, open_seconds=6.0, chunks=200, memory_rounds=3, streams=(1_000, 10_000))
 
 
 def parse(words: list[str]) -> argparse.Namespace:

@@ -180,14 +180,14 @@ def _text(facts: Facts, works: tuple[Work, ...]) -> str:
         lines += [
             "",
             f"Cross-check by wrk (300 B, 32 connections, {check['contestant']}): {check['wrk']:,.0f} requests/s;",
-            f"our load sees {check['load']:,.0f}: wrk is {off:+.0%} off.",
+            f"our load sees {check['load']:,.0f}: wrk sees {off:+.0%}.",
         ]
     return "\n".join(lines) + "\n"
 
 
 def write(facts: Facts, works: tuple[Work, ...]) -> str:
-    """Into bench/results/<date>-<kind of machine>/; returns that name."""
-    name = f"{facts['date']}-{_machine.kind(facts['machine'])}"
+    """Into bench/results/<date>-<kind of machine>/, apart where it is not for the record; returns that name."""
+    name = f"{facts['date']}-{_machine.kind(facts['machine'])}{facts['part']}"
     folder = BENCH / "results" / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.md").write_text(_text(facts, works))
@@ -217,6 +217,7 @@ def _draw(facts: Facts, works: tuple[Work, ...], target: Path) -> None:
     for axis, (work, title, read) in zip(axes[0], panels, strict=True):
         rows = [Row(facts, work, name, read) for name in names]
         values = [row.median or 0.0 for row in rows]
+        most = max(max(row.values, default=0.0) for row in rows)
         spread = [
             [v - min(row.values, default=v) for v, row in zip(values, rows, strict=True)],
             [max(row.values, default=v) - v for v, row in zip(values, rows, strict=True)],
@@ -225,14 +226,14 @@ def _draw(facts: Facts, works: tuple[Work, ...], target: Path) -> None:
         axis.barh(names, values, color=colours, xerr=spread, error_kw={"elinewidth": 1, "ecolor": "#444444"})
         for place, (row, value) in enumerate(zip(rows, values, strict=True)):
             text = f" {value:,.0f}" if value >= 100 else f" {value:,.1f}"
-            most = max(row.values, default=0.0)
-            axis.text(most, place, text if row.values else " fails", va="center", fontsize=8)
+            axis.text(max(row.values, default=0.0), place, text if row.values else " fails", va="center", fontsize=8)
         axis.set_title(title, fontsize=10)
         if max(values) > 20 * min((v for v in values if v), default=1.0):
             axis.set_xscale("log")
-            axis.set_xlim(right=max(values) * 6)
+            axis.set_xlim(right=most * 6)
         else:
-            axis.set_xlim(right=max(values) * 1.3)
+            axis.set_xlim(right=most * 1.3)
+            axis.locator_params(axis="x", nbins=4)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=9)
     machine = facts["machine"]
