@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from gateways import DEADLINE, Gateway, Reply, reply, until
 
 from raw_wire import Wire
+from solar.edge.frontdoor import FrontDoor
+from solar.edge.hall import Hall
 from solar.testing import FakeBackend
 
 CHAT = "/v1/chat/completions"
@@ -96,3 +98,19 @@ async def books_closed(gw: Gateway) -> None:
     assert running is not None
     relay = running.relay
     await until(lambda: not relay.open and not relay.buffered and not gw.in_flight)
+
+
+def doors(gw: Gateway) -> set[FrontDoor]:
+    """The connections that the front door has, as they change."""
+    running = gw.router._running
+    assert running is not None
+    hall = next(owner for tick in running.relay.on_tick if isinstance(owner := getattr(tick, "__self__", None), Hall))
+    return hall._state.connections
+
+
+async def the_door(gw: Gateway) -> FrontDoor:
+    """The one connection that it has."""
+    running = gw.router._running
+    assert running is not None
+    await until(lambda: running.relay.on_tick and len(doors(gw)) == 1)
+    return next(iter(doors(gw)))

@@ -29,6 +29,7 @@ class Cycle:
         self._reply = Reply(door, incoming, [])
         self._gone = False
         self._ended = False
+        self._hung_up = False  # the client says no more; perhaps it still listens
         self._body_given = False
         self._left: int | None = None  # bytes that the answer's own length still promises
         self._changed = asyncio.Event()
@@ -72,6 +73,11 @@ class Cycle:
         self._gone = True
         self._changed.set()
 
+    def hang_up(self) -> None:
+        """The client closed its side: the application hears it, and may answer all the same."""
+        self._hung_up = True
+        self._changed.set()
+
     def readable(self) -> None:
         """More of the body is here, or all of it."""
         self._changed.set()
@@ -91,6 +97,8 @@ class Cycle:
                 body = incoming.take()
                 self._door.body_taken()
                 return {"type": "http.request", "body": body, "more_body": not incoming.complete}
+            if self._hung_up:
+                break
             self._changed.clear()
             await self._changed.wait()
         return {"type": "http.disconnect"}

@@ -104,6 +104,8 @@ class FrontDoor(asyncio.Protocol):
         if front.exchange is not None:
             front.exchange.client_gone()  # at once: what is written already may take its time
             return False
+        if front.cycle is not None:
+            front.cycle.hang_up()
         self._eof = not self.hall.tls  # TLS cannot be closed on one side
         return self._eof
 

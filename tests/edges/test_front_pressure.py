@@ -1,0 +1,50 @@
+"""Clients that do not read: what they are owed waits at the backend, not in memory."""
+
+import pytest
+from frontwire import HEALTH, SMALL, STREAM, Wants, books_closed, chat, head, the_door
+from gateways import Serves, reply, settled, until
+
+from solar.testing import FakeBackend, faults
+
+LARGE = 50_000_000  # bytes; a socket's own buffers hold some megabytes
+
+
+@pytest.mark.parametrize("body", [SMALL, STREAM], ids=["plain", "stream"])
+async def test_a_client_that_does_not_read_holds_its_backend_back(front: Serves, body: bytes) -> None:
+    async with FakeBackend(["m"]) as fake, front(fake) as gw, gw.connect() as wire:
+        fake.script(faults.big(LARGE))
+        wire.writer.write(chat(body=body))
+        door = await the_door(gw)
+        await until(lambda: door.full)
+        assert await settled(lambda: fake.inference[0].bytes_sent) < LARGE or not fake.inference[0].finished
+        assert door.transport.get_write_buffer_size() < 2_000_000
+        got = await reply(wire)
+        assert got.whole
+        assert len(got.body) > LARGE
+        await books_closed(gw)
+
+
+async def test_a_client_that_does_not_read_can_leave(front: Serves) -> None:
+    async with FakeBackend(["m"]) as fake, front(fake) as gw:
+        async with gw.connect() as wire:
+            fake.script(faults.big(LARGE))
+            wire.writer.write(chat(body=STREAM))
+            door = await the_door(gw)
+            await until(lambda: door.full)
+            wire.writer.write_eof()
+            await fake.wait_for(lambda: fake.inference[0].cancelled)
+        await books_closed(gw)
+
+
+@pytest.mark.parametrize(("path", "count"), [("/metrics", 4_000), ("/" + "nowhere" * 28, 20_000)])
+async def test_a_client_that_asks_and_does_not_read_is_not_answered_without_limit(
+    front: Serves, path: str, count: int
+) -> None:
+    async with FakeBackend(["m"]) as fake, front(fake) as gw, gw.connect() as wire:
+        wire.writer.write(head(f"GET {path} HTTP/1.1") * count + HEALTH)
+        door = await the_door(gw)
+        await until(lambda: door._reading_paused)
+        assert door.transport.get_write_buffer_size() < 500_000
+        for _ in range(count):
+            await reply(wire)
+        Wants(200).judge(await reply(wire))
