@@ -44,7 +44,7 @@ class Run:
         self.record(work, contestant, None)
 
     def round(self, number: int, rounds: int, chosen: tuple[Work, ...]) -> None:
-        """Start everybody, let everybody do every work, in another order each time, hold streams open, stop all."""
+        """Start everybody, let everybody do every work, in another order each time, stop all."""
         turn = number % len(self.everybody)
         order = self.everybody[turn:] + self.everybody[:turn]
         started: list[Contestant] = []
@@ -65,31 +65,22 @@ class Run:
                 say(f"  round {number + 1}/{rounds}  {work.title:22}{contestant.name:14}{_glance(work, sample)}")
         if number == rounds - 1:
             self._cross_check(started)
-        if number < self._scale.memory_rounds:
-            self._hold(started, min(self._scale.streams))
         self._stage.stop_all()
 
-    def hold_many(self, many: list[Contestant], streams: int) -> None:
-        """Memory with so many streams that everybody needs a start of its own, with room for them."""
-        for contestant in many:
+    def hold(self, everybody: list[Contestant], streams: int) -> None:
+        """Memory with many streams open, of processes just started: what large bodies left behind is not in it."""
+        work = f"streams{streams}"
+        for contestant in everybody:
             try:
                 self._stage.start(contestant)
-            except WrongAnswer as error:
-                self.failed(f"streams{streams}", contestant, error)
-                continue
-            self._hold([contestant], streams)
-            self._stage.stop(contestant)
-
-    def _hold(self, started: list[Contestant], streams: int) -> None:
-        for contestant in started:
-            work = f"streams{streams}"
-            try:
                 memory = self._stage.held(contestant, streams)
             except WrongAnswer as error:
                 self.failed(work, contestant, error)
                 continue
+            finally:
+                self._stage.stop(contestant)
             self.record(work, contestant, {"mb": memory})
-            say(f"  {streams} open streams   {contestant.name:14}{memory:8.1f} MB")
+            say(f"  {streams:,} open streams{contestant.name:>20}{memory:8.1f} MB")
 
     def _cross_check(self, started: list[Contestant]) -> None:
         """The same row by another program: wrk, right after our own load."""
@@ -146,11 +137,11 @@ def main(words: list[str]) -> int:
         say(f"{rounds} rounds of {', '.join(c.name for c in everybody)}")
         for number in range(rounds):
             run.round(number, rounds, chosen)
-        for streams in size.streams[1:]:
+        for streams in size.streams:
             # A proxy needs two files for each stream; where the machine allows fewer, as many as it allows.
             streams = min(streams, (limit - OTHER_FILES) // 2 // 100 * 100)
-            many, _ = those_wanted(room=streams + 100)
-            run.hold_many(many, streams)
+            roomy, _ = those_wanted(room=streams + 100)
+            run.hold(roomy, streams)
         facts = {
             "date": datetime.datetime.now().astimezone().date().isoformat(),
             "command": " ".join(["bench/run", *words]),

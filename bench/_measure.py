@@ -163,7 +163,8 @@ class Stage:
         done = found["events"] - found["finished"] if work.mode == "stream" else found["finished"]
         if found["errors"] or (found["missed"] and work.mode != "open"):
             self._calm(process)
-            raise WrongAnswer(f"{found['errors'] + found['missed']} of {found['started']} failed or did not end")
+            bad = found["errors"] + found["missed"]
+            raise WrongAnswer(f"{bad} of {found['started']} failed or did not end{found['words']}")
         sample: Sample = {
             "done": done,
             "per_second": done / found["seconds"],
@@ -186,18 +187,20 @@ class Stage:
         work = Work("hold", "", "hold", 300, streams, 1000, HELD_INTERVAL)
         ramp, most = streams / 2000, max(60, streams / 50)  # seconds
         command = self._load_command(contestant, work, "--seconds", str(most), "--ramp", str(ramp))
-        holding = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        holding = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert holding.stdin is not None
         assert holding.stdout is not None
+        assert holding.stderr is not None
         try:
             found = json.loads(holding.stdout.readline() or b"{}")
             time.sleep(0.5)
             memory = process.memory()
         finally:
             holding.stdin.close()
+            words = _said(holding.stderr.read())
             holding.wait()
         if found.get("open") != streams:
-            raise WrongAnswer(f"{found.get('open', 0)} of {streams} streams opened")
+            raise WrongAnswer(f"{found.get('open', 0)} of {streams} streams opened{words}")
         return memory
 
     def load(self, contestant: Contestant, work: Work, *limits: str) -> Sample:
@@ -206,6 +209,7 @@ class Stage:
         if ran.returncode != 0:
             raise SystemExit(f"the load failed: {ran.stderr.decode()}")
         found: Sample = json.loads(ran.stdout)
+        found["words"] = _said(ran.stderr)
         return found
 
     def wrk(self, contestant: Contestant, where: str, seconds: float) -> float:
@@ -245,6 +249,11 @@ class Stage:
             time.sleep(0.3)
             if process.cpu() - before < 0.03:
                 return
+
+
+def _said(words: bytes) -> str:
+    """What the load saw of the first bad answer."""
+    return f" ({words.decode(errors='replace').splitlines()[0]})" if words else ""
 
 
 def check(contestant: Contestant, work: Work) -> None:

@@ -16,13 +16,12 @@ class Scale:
     seconds: float  # for each closed-loop and streaming measurement
     open_seconds: float  # for the open loop, whose p99.9 needs many requests
     chunks: int  # of a paced stream
-    memory_rounds: int
     streams: tuple[int, ...]  # how many are held open while memory is read
 
 
-QUICK = Scale(rounds=2, seconds=0.6, open_seconds=1.0, chunks=100, memory_rounds=1, streams=(1_000,))
-NORMAL = Scale(rounds=5, seconds=1.5, open_seconds=4.0, chunks=200, memory_rounds=1, streams=(1_000,))
-FULL = Scale(rounds=5, seconds=2.0, open_seconds=6.0, chunks=200, memory_rounds=3, streams=(1_000, 10_000))
+QUICK = Scale(rounds=2, seconds=0.6, open_seconds=1.0, chunks=100, streams=(1_000,))
+NORMAL = Scale(rounds=5, seconds=1.5, open_seconds=4.0, chunks=200, streams=(1_000,))
+FULL = Scale(rounds=5, seconds=2.0, open_seconds=6.0, chunks=200, streams=(1_000, 10_000))
 
 
 def parse(words: list[str]) -> argparse.Namespace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -104,11 +105,21 @@ def _rest(facts: Facts) -> str:
                 _at_least(facts, "ssefast", name) + chunks.cell(0, ratio=False),
                 Row(facts, "start", name, lambda s: s["idle_mb"]).cell(ratio=False),
                 *(Row(facts, work, name, lambda s: s["mb"]).cell(ratio=False) for work in held),
+                _per_stream(facts, held[-1], name) if held else "-",
                 Row(facts, "start", name, lambda s: s["startup_s"]).cell(2, ratio=False),
             ]
         )
     head = ["", "requests/s, 300 B", "chunks/s, 20 streams", "MB idle"]
-    return _table([*head, *(f"MB, {int(work[7:]):,} streams" for work in held), "start, s"], rows)
+    return _table([*head, *(f"MB, {int(work[7:]):,} streams" for work in held), "KB a stream", "start, s"], rows)
+
+
+def _per_stream(facts: Facts, held: str, name: str) -> str:
+    """What one more open stream takes, by the largest number of them that was held."""
+    full, idle = (
+        Row(facts, held, name, lambda s: s["mb"]).median,
+        Row(facts, "start", name, lambda s: s["idle_mb"]).median,
+    )
+    return f"{(full - idle) * 1000 / int(held[7:]):.0f}" if full is not None and idle is not None else "-"
 
 
 def _at_least(facts: Facts, work: str, name: str) -> str:
@@ -226,11 +237,15 @@ def _draw(facts: Facts, works: tuple[Work, ...], target: Path) -> None:
         axis.barh(names, values, color=colours, xerr=spread, error_kw={"elinewidth": 1, "ecolor": "#444444"})
         for place, (row, value) in enumerate(zip(rows, values, strict=True)):
             text = f" {value:,.0f}" if value >= 100 else f" {value:,.1f}"
-            axis.text(max(row.values, default=0.0), place, text if row.values else " fails", va="center", fontsize=8)
+            if row.values:
+                axis.text(max(row.values), place, text, va="center", fontsize=8)
+            else:
+                axis.text(0, place, " fails", va="center", fontsize=8, transform=axis.get_yaxis_transform())
         axis.set_title(title, fontsize=10)
-        if max(values) > 20 * min((v for v in values if v), default=1.0):
+        least = min((v for v in values if v), default=1.0)
+        if most > 20 * least:
             axis.set_xscale("log")
-            axis.set_xlim(right=most * 6)
+            axis.set_xlim(left=10 ** math.floor(math.log10(least)), right=most * 8)
         else:
             axis.set_xlim(right=most * 1.3)
             axis.locator_params(axis="x", nbins=4)

@@ -85,7 +85,7 @@ def _compile(name: str) -> None:
 
 
 def _provide_python() -> None:
-    told = hashlib.sha256(sys.version.encode())
+    told = hashlib.sha256(f"{sys.version}{ROOT}".encode())
     pins = [ROOT / "requirements" / "demo.txt", BENCH / "requirements.txt"]
     for path in (*pins, ROOT / "pyproject.toml"):
         told.update(path.read_bytes())
