@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="200 hosts, one load")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    hosts, loads, seconds = (200, (0.8,), 60.0) if given.quick else (1000, (0.7, 0.9), 80.0)
+    hosts, loads, seconds = (200, (0.8,), 60.0) if given.quick else (1000, (0.7, 0.9), 50.0)
     print(f"{hosts} hosts, {seconds - FILLING:.0f} s of requests, seed {given.seed}; figures of other replicas")
     print(f"are up to {STALE * 1000:.0f} ms old")
     for kind, (replicas, told) in itertools.product(HOSTS, ((1, True), (4, True), (4, False))):
