@@ -233,3 +233,25 @@ async def test_a_body_that_it_does_not_read_is_not_kept(front: Serves) -> None:
             assert len((await reply(wire)).body) > 30_000_000
             await stays_open(wire)
             await books_closed(gw)
+
+
+@pytest.mark.parametrize("size", [80_000, 100_000, 120_000])
+async def test_a_body_that_it_leaves_half_read_is_skipped(front: Serves, size: int) -> None:
+    async with FakeBackend(["m"]) as fake, front(fake) as gw:
+        answers = asyncio.Event()
+
+        async def dawdles(scope: Any, receive: Any, send: Any) -> None:
+            await answers.wait()
+            await ignores(scope, receive, send)
+
+        await behind(gw, dawdles)
+        async with gw.connect() as wire:
+            wire.writer.write(head("POST /app HTTP/1.1", f"Content-Length: {size}") + b"x" * 64_500)
+            door = await the_door(gw)
+            await until(lambda: door._line and door._line[0].size == 64_500)
+            wire.writer.write(b"x" * 10_000)
+            await until(lambda: door._line[0].size == 74_500)
+            answers.set()
+            assert (await reply(wire)).body == b"ok"
+            wire.writer.write(b"x" * (size - 74_500))
+            await stays_open(wire)

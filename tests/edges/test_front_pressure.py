@@ -1,7 +1,7 @@
 """Clients that do not read: what they are owed waits at the backend, not in memory."""
 
 import pytest
-from frontwire import HEALTH, SMALL, STREAM, Wants, books_closed, chat, head, the_door
+from frontwire import HEALTH, SMALL, STREAM, Wants, books_closed, chat, doors, head, the_door
 from gateways import Serves, reply, settled, until
 
 from solar.testing import FakeBackend, faults
@@ -48,3 +48,15 @@ async def test_a_client_that_asks_and_does_not_read_is_not_answered_without_limi
         for _ in range(count):
             await reply(wire)
         Wants(200).judge(await reply(wire))
+
+
+async def test_a_client_that_does_not_read_the_end_of_a_broken_answer_is_cut_off(front: Serves) -> None:
+    async with FakeBackend(["m"]) as fake, front(fake) as gw, gw.connect() as wire:
+        fake.script(faults.big(LARGE))
+        wire.writer.write(chat(body=STREAM))
+        door = await the_door(gw)
+        await until(lambda: door.full)
+        gw.exchanges[0].shut()
+        assert (await gw.booked()).end == "broken"
+        gw.later(61.0)
+        await until(lambda: not doors(gw))

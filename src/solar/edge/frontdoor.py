@@ -309,6 +309,7 @@ class FrontDoor(asyncio.Protocol):
             incoming.skip()
             if incoming.unread() > (SKIP if incoming.keep_alive else 0):
                 self._close(linger=True)
+            self._mind_the_queue()
 
     def cut(self, *, reset: bool = False) -> None:
         """An answer broke: what was written still goes out, and then the connection closes without the answer's end."""
@@ -410,7 +411,7 @@ class FrontDoor(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server stops: close when idle, else after the answer that is under way."""
-        if not self._line:
+        if not self._line or self._line[0].answered:
             self.transport.close()
         for incoming in self._line:
             incoming.keep_alive = False
@@ -421,9 +422,11 @@ class FrontDoor(asyncio.Protocol):
             if self._line and self._line[0].exchange is not None and has_left(self.transport):
                 self.transport.abort()
             return
-        if self._deaf:
-            return
         silent = now - self.since
+        if self._deaf:
+            if silent > body and self.transport.is_closing():  # it does not read what it is still owed
+                self.transport.abort()
+            return
         reading = self._reading
         if reading is None:
             if not self._line and silent > idle:
