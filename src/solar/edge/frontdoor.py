@@ -10,14 +10,13 @@ import asyncio
 from collections import deque
 from urllib.parse import unquote_to_bytes
 
-from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
-
 from solar.core.paths import locate
 from solar.edge.cycle import Cycle
 from solar.edge.exchange import Exchange
 from solar.edge.hall import Hall
-from solar.edge.incoming import MAX_HEAD, Incoming, head_too_large, invalid_http, refusal_of
+from solar.edge.incoming import Incoming
 from solar.edge.peer import has_left, reset_on_close
+from solar.edge.reader import Reader
 from solar.edge.reception import Answer
 from solar.edge.reply import Reply
 from solar.edge.request import ClientRequest
@@ -30,18 +29,14 @@ LINGER_SECONDS = 2.0  # that a refused client may go on sending, so that it read
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class FrontDoor(asyncio.Protocol):
+class FrontDoor(Reader, asyncio.Protocol):
     """One client's connection."""
 
     def __init__(self, hall: Hall) -> None:
+        super().__init__()
         self.hall = hall
-        self._parser = HttpRequestParser(self)
         self._line: deque[Incoming] = deque()  # requests in order; the first is being answered
-        self._reading: Incoming | None = None  # whose head or body is arriving
-        self._upgrading: Incoming | None = None  # asked for another protocol: llhttp has stopped behind its head
-        self._head_size = 0  # bytes since the last that belonged to a complete head or to a body
         self._behind = 0  # bytes of the requests whose turn has not come
-        self._deaf = False  # nothing more is read as HTTP; the connection is about to close
         self._reading_paused = False
         self._advancing = False
         self._eof = False
@@ -66,35 +61,8 @@ class FrontDoor(asyncio.Protocol):
         if self._deaf:
             return
         self.since = self.hall.clock()
-        self._head_size += len(data)
-        try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._feed(memoryview(data)[upgrade.args[0] :])
-        except HttpParserCallbackError:  # ours, not the client's
-            raise
-        except HttpParserError:
-            self._refuse_input(invalid_http())
-        if self._head_size > MAX_HEAD:
-            self._refuse_input(head_too_large())
+        self._read(data)
         self._mind_the_queue()
-
-    def _feed(self, rest: bytes | memoryview) -> None:
-        """Nobody offered an upgrade: read each request that asks for one as if it had not, and then what follows."""
-        pieces = [rest]
-        try:
-            while pieces and not self._deaf:
-                if (declined := self._decline_upgrade()) is not None:
-                    pieces.append(declined)
-                piece = pieces.pop()
-                try:
-                    self._parser.feed_data(piece)
-                except HttpParserUpgrade as upgrade:
-                    pieces.append(memoryview(piece)[upgrade.args[0] :])
-        except HttpParserCallbackError:
-            raise
-        except HttpParserError:
-            self._refuse_input(invalid_http())
 
     def eof_received(self) -> bool:
         """A client of an inference that closes its side has left; others still get their answer."""
@@ -137,80 +105,34 @@ class FrontDoor(asyncio.Protocol):
             self._advance()
             self._mind_the_queue()
 
-    # --- what llhttp calls
+    # --- what the reader says
 
-    def on_message_begin(self) -> None:
-        if not self._deaf:
-            self._reading = Incoming()
-
-    def on_url(self, url: bytes) -> None:
-        if self._reading is not None:
-            self._reading.target += url
-            self._reading.head_size += len(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        reading = self._reading
-        if reading is not None and not reading.frozen:  # trailers come here too: they are dropped
-            reading.headers.append((name.lower(), value.rstrip()))  # llhttp leaves blanks behind it
-            reading.head_size += len(name) + len(value) + 4
-
-    def on_headers_complete(self) -> None:
-        reading = self._reading
-        if reading is None:
-            return
-        parser = self._parser
-        reading.frozen = True
-        self._head_size = 0
-        reading.method = parser.get_method().decode("ascii")
-        reading.version = parser.get_http_version()
-        reading.keep_alive = parser.should_keep_alive()
-        if parser.should_upgrade():
-            self._upgrading, self._reading = reading, None
-            return
-        reading.refusal = refusal_of(reading)
-        if reading.refusal is not None:  # where it ends is no longer sure
-            reading.keep_alive = False
+    def _head_came(self, incoming: Incoming) -> None:
         if self._line or self.full:
-            self._wait(reading)
+            self._wait(incoming)
         else:
-            self._line.append(reading)
-            self._arrive(reading)
+            self._line.append(incoming)
+            self._arrive(incoming)
 
-    def on_body(self, data: bytes) -> None:
-        self._head_size = 0
-        reading = self._reading
-        if reading is None:
-            return
-        if reading.skipping:
-            reading.size += len(data)
-            return
-        reading.add(data)
-        if not reading.started:
-            self._behind += len(data)
-        request = reading.request
-        if request is not None and reading.size > request.reserved:
+    def _body_came(self, incoming: Incoming, size: int) -> None:
+        if not incoming.started:
+            self._behind += size
+        request = incoming.request
+        if request is not None and incoming.size > request.reserved:
             try:
-                self.hall.reception.reserve(request, reading.size - request.reserved)
+                self.hall.reception.reserve(request, incoming.size - request.reserved)
             except SolarError as error:
-                self._refuse(reading, error)
-        elif reading.cycle is not None:
-            reading.cycle.readable()
+                self._refuse(incoming, error)
+        elif incoming.cycle is not None:
+            incoming.cycle.readable()
 
-    def on_message_complete(self) -> None:
-        self._head_size = 0
-        reading = self._reading
-        if reading is None:
-            return
-        self._reading = None
-        reading.complete = True
-        if not reading.keep_alive:
-            self._deaf = True
-        if reading.answered:
-            self._next(reading)
-        elif reading.cycle is not None:
-            reading.cycle.readable()
-        elif reading.started:
-            self._begin(reading)
+    def _request_came(self, incoming: Incoming) -> None:
+        if incoming.answered:
+            self._next(incoming)
+        elif incoming.cycle is not None:
+            incoming.cycle.readable()
+        elif incoming.started:
+            self._begin(incoming)
 
     # --- one request
 
@@ -368,18 +290,6 @@ class FrontDoor(asyncio.Protocol):
                 self.cut(reset=True)
             else:
                 self._refuse(incoming, error)
-
-    def _decline_upgrade(self) -> bytes | None:
-        """The head of a request that asked for another protocol, without that wish; llhttp needs it once more."""
-        incoming, self._upgrading = self._upgrading, None
-        if incoming is None:
-            return None
-        self._parser = HttpRequestParser(self)
-        if incoming.method == "CONNECT":
-            self._reading = incoming
-            self._refuse_input(InvalidRequest("CONNECT is not served here", status=405, code="method_not_allowed"))
-            return None
-        return incoming.without_upgrade()
 
     def _mind_the_queue(self) -> None:
         """Read a little ahead, to see a client leave while it is being answered; but not without limit."""
