@@ -29,10 +29,13 @@ class Told:
         self.asked: list[tuple[bytes, bytes, bytes]] = []
 
     def send(self, request: UpstreamRequest, sink: Sink) -> Told:
+        answer = request.body
         if request.method == b"POST":
             self.asked.append((request.method, request.target, request.body))
-        sink.head(200, [(b"content-type", b"application/json")], len(request.body) or 2)
-        sink.chunk(request.body or b"{}")
+        else:  # a probe
+            answer = b'{"object":"list","data":[{"id":"m"}]}'
+        sink.head(200, [(b"content-type", b"application/json")], len(answer))
+        sink.chunk(answer)
         sink.end()
         return self
 
@@ -157,6 +160,13 @@ VALID = [
     head(f"POST {CHAT} HTTP/1.1", "Content-Length: 13", host=None) + SMALL,
 ]  # fmt: skip
 places = st.lists(st.integers(0, 2000), max_size=12)
+
+
+def test_a_valid_request_is_asked_of_the_backend(talk: Talk, upstream: Told) -> None:
+    said, _ = talk([chat()])
+    assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert said.endswith(b"\r\n\r\n" + SMALL)
+    assert upstream.asked == [(b"POST", CHAT.encode(), SMALL)]
 
 
 @pytest.mark.parametrize("second", range(len(VALID)))
