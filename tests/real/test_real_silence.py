@@ -10,6 +10,8 @@ import pytest
 from gateway import backend, chat, finished, read, serving, until
 from llama_server import Llamas, LlamaServer
 
+from solar import Timeouts
+
 
 async def backend_of(client: openai.AsyncOpenAI) -> str:
     answer = await client.chat.completions.with_raw_response.create(**chat(max_tokens=1))
@@ -65,7 +67,8 @@ async def test_a_stream_that_pauses_for_anothers_long_prompt_is_neither_cut_nor_
     busy = llama("busy", "-c", "16384", "-np", "2", "-b", "8192", "-t", "2")  # a whole prompt is one batch
     await busy.ready()
     elsewhere = backend(pair[0], priority=1)  # where to move to, if it were thought stalled
-    async with serving(busy, elsewhere) as gateway, gateway.openai() as client, asyncio.TaskGroup() as group:
+    patient = backend(busy, timeouts=Timeouts(between_bytes=900))  # a slow machine may prefill for minutes
+    async with serving(patient, elsewhere) as gateway, gateway.openai() as client, asyncio.TaskGroup() as group:
         await answer_to("Once upon a time, " * 40, client)  # some 200 tokens: the gateway learns how fast it prefills
         prompt = "the sky is blue and " * 1400  # 7,000 tokens: many times the silence that it has seen so far
         paused = group.create_task(longest_pause(await started(client, max_tokens=150)))
