@@ -14,7 +14,8 @@ def ask(server: LlamaServer, path: str, **body: object) -> bytes:
 def test_two_servers_stream_a_chat_to_its_end(pair: tuple[LlamaServer, LlamaServer]) -> None:
     for server in pair:
         hello = [{"role": "user", "content": "Say hello."}]
-        events = ask(server, "/v1/chat/completions", messages=hello, max_tokens=8, stream=True).split(b"\n\n")
+        asked = {"messages": hello, "max_tokens": 8, "ignore_eos": True, "stream": True}
+        events = ask(server, "/v1/chat/completions", **asked).split(b"\n\n")
         assert len(events) > 4
         assert events[0].startswith(b'data: {"choices":[{')
         assert events[-2:] == [b"data: [DONE]", b""]

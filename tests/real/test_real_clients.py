@@ -168,7 +168,7 @@ async def test_the_anthropic_client_streams_a_message_to_its_stop(pair: Pair) ->
         text = "".join([piece async for piece in stream.text_stream])
         final = await stream.get_final_message()
     assert text == final.content[0].text
-    assert final.stop_reason == "max_tokens"
+    assert final.stop_reason in ("max_tokens", "end_turn")  # a model may say hello in fewer words
     assert gateway.records[0].end == "success"
 
 
