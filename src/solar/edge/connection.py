@@ -25,6 +25,7 @@ JOIN_BELOW = 16 * 1024  # bytes of body that are copied behind the head rather t
 ACK_OVERDUE_MS = 2000
 
 _HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE = range(4)
+_SPENT = HttpResponseParser(None)
 
 
 class PoolKey(NamedTuple):
@@ -85,6 +86,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._pool.lost(self)
+        self._parser = _SPENT  # it leads back here: without this, only the collector would free both
         call, self.call = self.call, None
         if call is None:
             return

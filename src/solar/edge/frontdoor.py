@@ -88,6 +88,8 @@ class FrontDoor(Reader, asyncio.Protocol):
                 incoming.cycle.disconnect()
             elif incoming.request is not None and incoming.arrival is not None:
                 self.hall.reception.left_early(incoming.arrival)
+            incoming.exchange = None
+        self.forget_parser()
 
     def pause_writing(self) -> None:
         self.full = True
@@ -242,6 +244,7 @@ class FrontDoor(Reader, asyncio.Protocol):
 
     def _next(self, done: Incoming) -> None:
         self._line.popleft()
+        done.exchange = None  # it leads back here: without this, only the collector would free them
         if not done.keep_alive or (self._eof and not self._line):
             self._close(linger=False)
         elif self._line or self._reading_paused:

@@ -7,6 +7,8 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 from solar.edge.incoming import MAX_HEAD, Incoming, head_too_large, invalid_http, refusal_of
 from solar.errors import InvalidRequest, SolarError
 
+_SPENT = HttpRequestParser(None)
+
 
 class Reader:
     """The reading half of a connection; the door is the other."""
@@ -37,6 +39,10 @@ class Reader:
         raise NotImplementedError
 
     # --- bytes
+
+    def forget_parser(self) -> None:
+        """Nothing more will come. The parser leads back here: without this, only the collector would free both."""
+        self._parser = _SPENT
 
     def _read(self, data: bytes) -> None:
         self._head_size += len(data)
