@@ -23,6 +23,8 @@ from solar.core.select import Candidate, Policy, rank
 from solar.core.sources import Sources
 from solar.core.stall import StallWatch
 
+RETRY_AFTER_LOADING = 2.0  # seconds
+
 
 class Waiter(Protocol):
     """Who waits for a full model: asked again whenever something changed."""
@@ -246,7 +248,7 @@ class Roster:
         if "full" in refused:
             return Refusal("full", 1.0, detail)
         if "loading" in refused:
-            return Refusal("loading", 2.0, detail)
+            return Refusal("loading", RETRY_AFTER_LOADING, detail)
         return Refusal("none", 1.0, detail)
 
     def may_go_elsewhere(self, route: Route, tried: set[str], now: float) -> bool:

@@ -35,11 +35,6 @@ class Admission:
     def __repr__(self) -> str:
         return f"<Admission {len(self._keys)} keys>"
 
-    @property
-    def needs_key(self) -> bool:
-        """Whether any key is set."""
-        return bool(self._keys)
-
     def refusal(self, found: Found, headers: Headers) -> SolarError | None:
         """Why this request may not come in; None when it may."""
         authorizations: list[bytes] = []

@@ -10,7 +10,6 @@ from solar.core.roster import Refusal
 from solar.errors import InvalidRequest, ModelNotFound, NoBackendAvailable, SolarError, TooManyRequests, UpstreamFailed
 
 RETRY_AFTER_FULL = 5.0  # seconds
-RETRY_AFTER_LOADING = 2.0
 STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 EVENT_STREAM: Headers = [(b"content-type", b"text/event-stream"), *STREAM_HEADERS]
 

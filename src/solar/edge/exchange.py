@@ -15,7 +15,7 @@ from solar.core.dialects import DIALECTS
 from solar.core.headers import Headers
 from solar.core.health import says_loading
 from solar.core.record import End
-from solar.core.roster import Pick, Refusal
+from solar.core.roster import RETRY_AFTER_LOADING, Pick, Refusal
 from solar.edge import answers
 from solar.edge.attempt import Attempt, HeldAnswer
 from solar.edge.request import Client, ClientRequest
@@ -104,7 +104,7 @@ class Exchange:
         if route is not None:
             return roster.select(route, self.attempts.tried, self.request.session, now)
         if self.record.model and roster.may_appear():
-            return Refusal("loading", answers.RETRY_AFTER_LOADING, "a backend is loading that has not said which model")
+            return Refusal("loading", RETRY_AFTER_LOADING, "a backend is loading that has not said which model")
         return Refusal("unknown", 0.0, "")
 
     def _waits_for(self, refusal: Refusal) -> bool:
@@ -120,7 +120,7 @@ class Exchange:
         if isinstance(choice, Pick):
             return self._send(choice, now)
         if self._held is not None:
-            return self._answer_held(now)
+            return self._answer_held(self._held, now)
         if self._waits_for(choice):
             return self._join(name, now)
         if self._last is not None:
@@ -383,11 +383,9 @@ class Exchange:
             return self._close("client_gone", now)
         return self._place(now)
 
-    def _answer_held(self, now: float) -> None:
+    def _answer_held(self, held: HeldAnswer, now: float) -> None:
         """Nobody did better: the client gets the answer that was held, as it came."""
-        held, self._held = self._held, None
-        if held is None:
-            return self._give_up(now)
+        self._held = None
         self._attempt = attempt = held.attempt
         if self._head_sent:
             return self._fail(UpstreamFailed(f"the backend answered {attempt.status}"))
@@ -411,7 +409,7 @@ class Exchange:
     def _give_up(self, now: float) -> None:
         """Everything allowed was tried."""
         if self._held is not None:
-            return self._answer_held(now)
+            return self._answer_held(self._held, now)
         outcome, detail = self._last or (Outcome.REFUSED, "")
         return self._fail(answers.gave_up(self.record.model, outcome, self.attempts.count), detail=detail)
 
