@@ -97,7 +97,7 @@ def _provide_python() -> None:
     _must(sys.executable, "-m", "venv", str(CACHE / "venv"))
     _pip(PYTHON, "--require-hashes", "-r", str(pins[0]))
     _pip(PYTHON, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
-    _pip(PYTHON, "-r", str(pins[1]))
+    _pip(PYTHON, "--require-hashes", "-r", str(pins[1]))
     stamp.write_text(told.hexdigest())
 
 

@@ -24,7 +24,7 @@ import urllib.request
 from collections import Counter
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 GROWTH = 1.10
 STOPS_WITHIN = 5.0  # seconds

@@ -11,13 +11,14 @@ from _environment import ENGINE, MODEL, PROJECT, PYTHON, ROOT, TEST
 # What tests need besides Python packages; installed by `--all` where root runs on Debian or Ubuntu.
 DEBIAN_PACKAGES: tuple[str, ...] = ()
 
-# scripts/demo and scripts/test have no suffix that the tools would find them by.
-SCRIPTS = ("scripts/demo", "scripts/test")
+# These have no suffix that the tools would find them by.
+SCRIPTS = ("scripts/demo", "scripts/test", "bench/run")
 CHECKS = {
     "ruff check": ("-m", "ruff", "check", ".", *SCRIPTS),
     "ruff format": ("-m", "ruff", "format", "--check", ".", *SCRIPTS),
     "mypy": ("-m", "mypy"),
     "mypy scripts": ("-m", "mypy", *(str(file) for file in sorted(ROOT.glob("scripts/_*.py")))),
+    "mypy bench": ("-m", "mypy", *(str(file) for file in sorted(ROOT.glob("bench/*.py")))),
     "lint-imports": (str(PYTHON.parent / "lint-imports"),),
 }
 
