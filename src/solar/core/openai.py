@@ -17,7 +17,7 @@ from solar.errors import InvalidRequest
 MAX_MODEL_NAME = 512  # characters
 MAX_FIELDS = 1000  # top-level fields of a JSON body
 
-_SHORT = 2_048  # bytes; up to this, searching the whole body costs less than taking it apart
+_PLAIN = 65_536  # bytes; up to this, searching the whole body costs less than taking it apart
 _SMALL = 65_536  # bytes; a body up to this has too few fields to fill the memory with
 _LAST_SECOND = 253_402_300_799  # of the year 9999: what RFC 3339 can still write
 
@@ -66,7 +66,7 @@ def peek(body: bytes) -> Peek:
     """
     if not body.isascii():
         _refuse_bad_utf8(body)
-    elif len(body) <= _SHORT and (plain := _peek_plain(body)) is not None:
+    if len(body) <= _PLAIN and (plain := _peek_plain(body)) is not None:
         return plain
     fields = _fields_of(body)
     found: dict[str, msgspec.Raw] = {}
@@ -117,24 +117,36 @@ def check_model_name(model: str) -> None:
 
 
 def _peek_plain(body: bytes) -> Peek | None:
-    """The quick answer for the usual short ASCII body; None where only the exact way can tell, or complain.
+    """The quick answer for the usual body; None where only the exact way can tell, or complain.
 
-    Without a backslash each field has one spelling, so a single `"model"` in the bytes can only be the field itself.
+    Only `\\u006x` and `\\u007x` could spell a letter of `model` or `stream`, and a quote inside of a string has a
+    backslash before it. So without those escapes a single `"model"` in the bytes can only be a field's name, and if the
+    decoder has found that field at the top, it is the one.
     """
-    if b"\\" in body or body.count(b'"model"') != 1 or body.count(b'"stream"') > 1:
+    if (
+        body.count(b'"model"') != 1
+        or body.count(b'"stream"') > 1
+        or (b"\\u00" in body and (b"\\u006" in body or b"\\u007" in body))
+        or body.count(b":") > MAX_FIELDS
+    ):
         return None
     try:
         routing = _decode_routing(body)
     except (msgspec.DecodeError, RecursionError):
         return None
-    model, user, cache_key = routing.model, routing.user, routing.prompt_cache_key
-    if model is None or len(model) > MAX_MODEL_NAME or not model.isprintable():
+    model = routing.model
+    if not model or len(model) > MAX_MODEL_NAME or not model.isprintable():
         return None
     start = body.index(b'"', body.index(b'"model"') + 7)
+    spelled = model.encode()
+    end = start + len(spelled) + 2
+    if body[start:end] != b'"%b"' % spelled:  # it has an escape of its own
+        return None
+    user, cache_key = routing.user, routing.prompt_cache_key
     return Peek(
         model,
         routing.stream is True,
-        (start, start + len(model) + 2),
+        (start, end),
         True,
         user if isinstance(user, str) else None,
         cache_key if isinstance(cache_key, str) else None,
