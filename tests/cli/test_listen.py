@@ -61,7 +61,7 @@ def test_an_address_that_cannot_be_had_is_named(host: str, words: str) -> None:
     ("number", "words"), [(errno.EACCES, "choose one above 1023"), (errno.ENOBUFS, "cannot listen on h port 80: ")]
 )
 def test_every_reason_has_a_sentence(number: int, words: str) -> None:
-    assert words in _why_not("h", 80, OSError(number, os.strerror(number)))
+    assert words in _why_not("h", 80, OSError(number, os.strerror(number)), False)
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_every_reason_has_a_sentence(number: int, words: str) -> None:
 def test_the_url_that_is_shown_can_be_called(family: int, address: str, shown: str) -> None:
     with socket.socket(family) as sock:
         sock.bind((address, 0))
-        assert url_of(sock) == f"http://{shown}:{sock.getsockname()[1]}"
+        assert url_of(sock, tls=False) == f"http://{shown}:{sock.getsockname()[1]}"

@@ -60,7 +60,7 @@ def _show(configuration: Configuration) -> None:
         for backend in configuration.backends
     ]
     table(f"Backends: {len(rows)}", "name", "url", "type", "key", "models and aliases", rows=rows)
-    for warning in configuration.file.warnings:
+    for warning in configuration.warnings:
         console.print(f"Warning: {warning}", markup=False)
 
 

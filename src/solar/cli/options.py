@@ -16,7 +16,7 @@ from solar.errors import InvalidSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_METAVARS = {CONFIG.name: "FILE", BACKENDS.name: "[NAME=]URL"}
+_METAVARS = {CONFIG.name: "FILE", BACKENDS.name: "[NAME=]URL", "tls_cert": "FILE", "tls_key": "FILE"}
 
 
 def settings_options(command: Command) -> Command:

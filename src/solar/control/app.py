@@ -9,20 +9,20 @@ import logging
 import resource
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TextIO
 
+from solar.control.certificate import Renewable
 from solar.control.configuration import Configuration
 from solar.control.keys import Access, access
 from solar.control.listen import listen
 from solar.control.reload import FileWatch
 from solar.control.server import Server
 from solar.control.settings import Settings
-from solar.core.backend import Backend
 from solar.edge.requestlog import BatchedLines
 from solar.edge.tasks import Tasks
 from solar.router import Router
@@ -49,7 +49,7 @@ def serve(configuration: Configuration, greet: Callable[[Listening], None]) -> i
     """
     settings = configuration.settings
     log_to(sys.stderr, settings)
-    sockets = listen(settings.host, settings.port)
+    sockets = listen(settings.host, settings.port, reuse_port=settings.reuse_port)
     addresses = [sock.getsockname()[0] for sock in sockets]
     admitted = access(settings.api_keys, settings.allowed_hosts, addresses, Path(settings.data_dir))
     router = make_router(configuration, admitted)
@@ -57,7 +57,8 @@ def serve(configuration: Configuration, greet: Callable[[Listening], None]) -> i
     gc.freeze()  # what is loaded by now stays: let the collector look at what requests make, and not so often
     gc.set_threshold(10_000, 20, 50)
     allow_files(FILES_WANTED)
-    ready = partial(greet, Listening(url_of(sockets[0]), everywhere(sockets), len(configuration.backends), admitted))
+    url = url_of(sockets[0], tls=configuration.certificate is not None)
+    ready = partial(greet, Listening(url, everywhere(sockets), len(configuration.backends), admitted))
     with (
         contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError),
         asyncio.Runner(loop_factory=loop_factory()) as runner,
@@ -122,16 +123,25 @@ def allow_files(wanted: int) -> int:
 async def _run(
     configuration: Configuration, router: Router, sockets: list[socket.socket], on_ready: Callable[[], None]
 ) -> int:
-    def apply(backends: Sequence[Backend]) -> None:
-        router.replace_backends("static", backends)
+    tls = Renewable(configuration.certificate.context) if configuration.certificate else None
+
+    def apply(fresh: Configuration) -> None:
+        router.replace_backends("static", fresh.backends)
+        if tls is not None and fresh.certificate is not None:
+            tls.current = fresh.certificate.context
 
     watch = FileWatch(configuration, apply, _log)
     settings = configuration.settings
     server = Server(
-        router, door=settings.door, drain_seconds=settings.drain_seconds, on_ready=on_ready, on_hangup=watch.ask
+        router,
+        door=settings.door,
+        tls=tls,
+        drain_seconds=settings.drain_seconds,
+        on_ready=on_ready,
+        on_hangup=watch.ask,
     )
     tasks = Tasks(_log)
-    tasks.spawn(watch.run(), "follow solar.toml")
+    tasks.spawn(watch.run(), "follow the files")
     try:
         await server.serve(sockets)
     finally:
@@ -141,7 +151,7 @@ async def _run(
 
 def _warn(configuration: Configuration, admitted: Access) -> None:
     """What the owner should know, and need not be stopped for."""
-    for warning in configuration.file.warnings if configuration.file else ():
+    for warning in configuration.warnings:
         _log.warning("%s", warning)
     if not configuration.backends:
         _log.warning("there is no backend to route to; name one with --backend NAME=URL or in solar.toml")
@@ -155,10 +165,11 @@ def everywhere(sockets: list[socket.socket]) -> bool:
     return any(ip_address(sock.getsockname()[0].partition("%")[0]).is_unspecified for sock in sockets)
 
 
-def url_of(sock: socket.socket) -> str:
+def url_of(sock: socket.socket, *, tls: bool) -> str:
     """How a client on this machine reaches `sock`."""
     address, port = sock.getsockname()[:2]
     parsed = ip_address(address.partition("%")[0])
     if parsed.is_unspecified:
         address = "127.0.0.1" if parsed.version == 4 else "::1"
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{address}]:{port}" if ":" in address else f"{scheme}://{address}:{port}"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from solar.control.app import FILES_WANTED, allow_files, url_of
+from solar.control.certificate import Certificate
 from solar.control.configuration import Configuration
 from solar.control.diagnosis import TIMEOUT, Diagnosis, diagnose_backend
 from solar.control.extra import missing
@@ -19,6 +22,7 @@ from solar.edge.upstream import HttpUpstream
 from solar.errors import InvalidSettings
 
 FILES_NEEDED = 4096
+EXPIRES_SOON = 14  # days
 
 
 async def checkup(configuration: Configuration) -> list[Diagnosis]:
@@ -34,32 +38,48 @@ async def checkup(configuration: Configuration) -> list[Diagnosis]:
     if not examined:
         advice = "name one with --backend NAME=URL, SOLAR_BACKEND, or [[backends]] in solar.toml"
         examined = [Diagnosis("backends", False, "there is none to route to", advice)]
-    return [port, _data_dir(Path(configuration.settings.data_dir)), _packages(), _loop(), _files(), *examined]
+    shown = [diagnose_certificate(configuration.certificate, time.time())] if configuration.certificate else []
+    machine = [_data_dir(Path(configuration.settings.data_dir)), _packages(), _loop(), _files()]
+    return [port, *shown, *machine, *examined]
 
 
 async def _port(configuration: Configuration, upstream: HttpUpstream) -> Diagnosis:
     host, port = configuration.settings.host, configuration.settings.port
+    tls = configuration.certificate is not None
     try:
-        sockets = listen(host, port)
+        sockets = listen(host, port)  # never with --reuse-port: clients of a running gateway would land here
     except InvalidSettings as error:
         found, _, advice = error.message.partition("; ")
-        if "in use" in found and await _is_solar(host, port, upstream):
+        if "in use" in found and await _is_solar(host, port, upstream, tls=tls):
             return Diagnosis("port", True, f"a Solar gateway serves on {host} port {port}")
         return Diagnosis("port", False, found, advice)
-    url = url_of(sockets[0])
+    url = url_of(sockets[0], tls=tls)
     for sock in sockets:
         sock.close()
     return Diagnosis("port", True, f"{url} is free")
 
 
-async def _is_solar(host: str, port: int, upstream: HttpUpstream) -> bool:
+async def _is_solar(host: str, port: int, upstream: HttpUpstream, *, tls: bool) -> bool:
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
-    url = f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+    place = f"[{reached}]:{port}" if ":" in reached else f"{reached}:{port}"
+    gateway = Backend("gateway", f"{'https' if tls else 'http'}://{place}", verify=False)
     try:
-        answer = await fetch(upstream, Backend("gateway", url), "GET", "/health", seconds=TIMEOUT)
+        answer = await fetch(upstream, gateway, "GET", "/health", seconds=TIMEOUT)
     except FetchFailed:
         return False
     return b'"backends_total"' in answer.body
+
+
+def diagnose_certificate(certificate: Certificate, now: float) -> Diagnosis:
+    """What clients will say of it; `now` in seconds since 1970."""
+    if certificate.flaw or certificate.expires is None:
+        found = f"clients refuse the one in {certificate.cert}: {certificate.flaw}"
+        return Diagnosis("certificate", False, found, "put another in its place: a running gateway takes it at once")
+    days = (certificate.expires - now) / 86_400
+    until = f"{certificate.cert} is valid until {datetime.fromtimestamp(certificate.expires, UTC):%Y-%m-%d}"
+    if days < EXPIRES_SOON:
+        return Diagnosis("certificate", True, f"{until}, {int(days)} days from now", "renew it")
+    return Diagnosis("certificate", True, until)
 
 
 def _data_dir(path: Path) -> Diagnosis:

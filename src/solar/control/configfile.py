@@ -50,8 +50,9 @@ def read_config(path: Path) -> ConfigFile:
     for number, table in enumerate(listed, start=1):
         check_table(table, BackendTable, _where(path, number, table))
     server = check_table(written.get("server", {}), Settings, f"{path}: [server]")
-    if "data_dir" in server:
-        server["data_dir"] = str(_beside(path, server["data_dir"]))
+    for name in ("data_dir", "tls_cert", "tls_key"):
+        if name in server:
+            server[name] = str(_beside(path, server[name]))
 
     reader = _BackendReader(path)
     backends = tuple(
@@ -62,7 +63,7 @@ def read_config(path: Path) -> ConfigFile:
     warnings = tuple(
         f"{file} can be read by everyone on this machine; close it with: chmod 600 {file}"
         for file in (*with_keys, *reader.read)
-        if _open_to_everyone(file)
+        if open_to_everyone(file)
     )
     return ConfigFile(path, server, backends, (path, *reader.read), before + reader.stamp, warnings)
 
@@ -72,7 +73,8 @@ def stamp(files: Iterable[Path]) -> Stamp:
     return tuple(_stamp(path) for path in files)
 
 
-def _open_to_everyone(path: Path) -> bool:
+def open_to_everyone(path: Path) -> bool:
+    """Whether every user of this machine can read it."""
     try:
         return bool(path.stat().st_mode & stat.S_IROTH)
     except OSError:  # gone since it was read: the next reading tells
@@ -133,7 +135,7 @@ class _BackendReader:
         try:
             key = path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidSettings(f"{where} api_key_file: cannot read {path}: {_reason(error)}") from None
+            raise InvalidSettings(f"{where} api_key_file: cannot read {path}: {reason(error)}") from None
         if not key:
             raise InvalidSettings(f"{where} api_key_file: {path} is empty; write the key into it")
         self.read.append(path)
@@ -147,7 +149,7 @@ class _BackendReader:
         try:
             ssl.create_default_context(cafile=str(path))
         except OSError as error:  # an SSLError is one too
-            raise InvalidSettings(f"{where} ca_file: cannot use {path}: {_reason(error)}; name a PEM bundle") from None
+            raise InvalidSettings(f"{where} ca_file: cannot use {path}: {reason(error)}; name a PEM bundle") from None
         return str(path)
 
 
@@ -155,7 +157,7 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidSettings(f"cannot read {path}: {_reason(error)}") from None
+        raise InvalidSettings(f"cannot read {path}: {reason(error)}") from None
     except UnicodeDecodeError as error:
         raise InvalidSettings(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
@@ -182,7 +184,8 @@ def _beside(path: Path, named: str) -> Path:
     return Path(os.path.abspath(path)).parent / Path(named).expanduser()  # noqa: PTH100  # without following links
 
 
-def _reason(error: OSError | UnicodeDecodeError) -> str:
+def reason(error: OSError | UnicodeDecodeError) -> str:
+    """Why a file cannot be read, as the end of a sentence."""
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
     return (error.strerror or str(error)).lower()

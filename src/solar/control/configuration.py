@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from solar.control.configfile import ConfigFile, read_config
+from solar.control.certificate import Certificate, read_certificate
+from solar.control.configfile import ConfigFile, Stamp, read_config
 from solar.control.fields import nearest
 from solar.control.settings import BACKENDS, CONFIG, SERVER, SETTINGS, Setting, Settings
 from solar.core.backend import Backend, parse_url
@@ -25,6 +26,7 @@ class Configuration:
     said_by: Mapping[str, str]  # the name of a setting -> where it was written; what is absent has its default
     named: tuple[Backend, ...]  # by flags or the environment: a reload leaves them alone
     file: ConfigFile | None
+    certificate: Certificate | None  # that clients see; None: plain HTTP
     sources: Sources = field(repr=False)
 
     @property
@@ -32,8 +34,25 @@ class Configuration:
         """All of them."""
         return (*self.named, *(self.file.backends if self.file else ()))
 
+    @property
+    def read(self) -> tuple[Path, ...]:
+        """The files that a running gateway follows."""
+        certificate = (self.certificate.cert, self.certificate.key) if self.certificate else ()
+        return (*(self.file.read if self.file else ()), *certificate)
+
+    @property
+    def stamp(self) -> Stamp:
+        """Of those, as they were read."""
+        return (*(self.file.stamp if self.file else ()), *(self.certificate.stamp if self.certificate else ()))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the owner should know, and need not be stopped for."""
+        certificate = self.certificate.warnings if self.certificate else ()
+        return (*(self.file.warnings if self.file else ()), *certificate)
+
     def read_again(self) -> Configuration:
-        """The same flags and variables over what solar.toml holds now. Raises InvalidSettings."""
+        """The same flags and variables over what the files hold now. Raises InvalidSettings."""
         return self.sources.combine(self.file.path if self.file else None)
 
 
@@ -80,7 +99,7 @@ class Sources:
         settings = Settings(**values)
         named = _named_backends(self.find(BACKENDS))
         _check(settings, said_by, named, file)
-        return Configuration(settings, said_by, named, file, self)
+        return Configuration(settings, said_by, named, file, _certificate(settings, said_by), self)
 
 
 def load(flags: Mapping[str, Any], environ: Mapping[str, str], directory: Path) -> Configuration:
@@ -107,8 +126,9 @@ def backend_from(text: str, where: str) -> Backend:
 
 
 def changed(before: Settings, after: Settings) -> tuple[str, ...]:
-    """The settings that differ."""
-    names = (setting.name for setting in SERVER)
+    """The settings that differ and need a restart: another certificate does not, a first or none does."""
+    followed = ("tls_cert", "tls_key") if before.tls_cert and after.tls_cert else ()
+    names = (setting.name for setting in SERVER if setting.name not in followed)
     return tuple(name for name in names if getattr(before, name) != getattr(after, name))
 
 
@@ -141,6 +161,18 @@ def _check(settings: Settings, said_by: Mapping[str, str], named: tuple[Backend,
     for key in settings.api_keys:
         if not key.strip() or not (key.isascii() and key.isprintable()):
             raise InvalidSettings(f"{said_by['api_keys']}: a key must be printable ASCII on one line, and not empty")
+
+
+def _certificate(settings: Settings, said_by: Mapping[str, str]) -> Certificate | None:
+    cert, key = settings.tls_cert, settings.tls_key
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        given, absent, word = ("tls_key", "tls_cert", "certificate") if cert is None else ("tls_cert", "tls_key", "key")
+        flag = next(setting.flag for setting in SERVER if setting.name == absent)
+        raise InvalidSettings(f"{said_by[given]}: the {word} is missing; name its file with {absent} or {flag}")
+    paths = (Path(cert).expanduser(), Path(key).expanduser())
+    return read_certificate(*paths, said_by["tls_cert"], said_by["tls_key"])
 
 
 def _twice(names: Iterable[str]) -> str | None:

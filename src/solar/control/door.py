@@ -11,7 +11,7 @@ from solar.edge.hall import Hall
 from solar.edge.tasks import Tasks
 from solar.router import Router
 
-_NEEDED = ("connections", "default_headers", "tasks")
+_NEEDED = ("connections", "default_headers")
 
 
 def front_door(router: Router, *, tls: bool = False) -> type[asyncio.Protocol]:

@@ -1,25 +1,24 @@
-"""Reads solar.toml again on SIGHUP and when it changed: whole or not at all."""
+"""Reads solar.toml and the certificate again, on SIGHUP and when they changed: whole or not at all."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from solar.control.configfile import Stamp, stamp
 from solar.control.configuration import Configuration, changed
-from solar.core.backend import Backend
 from solar.errors import InvalidSettings
 
-LOOK_EVERY = 1.0  # seconds between two looks at the file
+LOOK_EVERY = 1.0  # seconds between two looks at the files
 SETTLE = 0.2  # seconds that a file must stay as it is: one that is being written may read as a shorter one
 
 
 class FileWatch:
-    """Follows the file of a running gateway. `apply` gets the whole new list of backends."""
+    """Follows the files of a running gateway. `apply` gets the whole new configuration."""
 
     def __init__(
-        self, configuration: Configuration, apply: Callable[[Sequence[Backend]], None], log: logging.Logger
+        self, configuration: Configuration, apply: Callable[[Configuration], None], log: logging.Logger
     ) -> None:
         self._started = configuration.settings  # what the process runs with until it is restarted
         self._current = configuration
@@ -28,7 +27,7 @@ class FileWatch:
         self._asked = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<FileWatch {self._current.file.path if self._current.file else 'no file'}>"
+        return f"<FileWatch {', '.join(map(str, self._current.read)) or 'no file'}>"
 
     def ask(self) -> None:
         """Read again now, changed or not: what SIGHUP means."""
@@ -36,7 +35,7 @@ class FileWatch:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        done = self._stamp_of_read()
+        done = self._current.stamp
         while True:
             asked = await self._wait(LOOK_EVERY)
             seen = await self._stamp_now()
@@ -46,7 +45,7 @@ class FileWatch:
                 if seen == before:
                     break
             if asked or seen != done:
-                done = self._stamp_of_read() if await self._read() else seen
+                done = self._current.stamp if await self._read() else seen
 
     async def _wait(self, seconds: float) -> bool:
         """Whether somebody asked within that time."""
@@ -60,8 +59,7 @@ class FileWatch:
 
     async def _read(self) -> bool:
         """Whether it was read, and applied."""
-        file = self._current.file
-        if file is None:
+        if not self._current.read:
             self._log.warning("nothing to read again: no solar.toml was there at the start")
             return False
         try:
@@ -70,17 +68,20 @@ class FileWatch:
             self._log.error("config not reloaded, everything stays as it was: %s", error)
             return False
         self._current = fresh
-        self._apply(fresh.backends)
-        listed = len(fresh.file.backends) if fresh.file else 0
-        self._log.info("config reloaded file=%s backends=%d", file.path, listed)
-        for warning in fresh.file.warnings if fresh.file else ():
+        self._apply(fresh)
+        file, certificate = fresh.file, fresh.certificate
+        self._log.info(
+            "config reloaded file=%s backends=%d certificate=%s",
+            file.path if file else "none",
+            len(file.backends) if file else 0,
+            certificate.cert if certificate else "none",
+        )
+        for warning in fresh.warnings:
             self._log.warning("%s", warning)
         if waiting := changed(self._started, fresh.settings):
             self._log.warning("config has changes that need a restart: %s", ", ".join(waiting))
         return True
 
-    def _stamp_of_read(self) -> Stamp:
-        return self._current.file.stamp if self._current.file else ()
-
     async def _stamp_now(self) -> Stamp:
-        return await asyncio.to_thread(stamp, self._current.file.read) if self._current.file else ()
+        read = self._current.read
+        return await asyncio.to_thread(stamp, read) if read else ()

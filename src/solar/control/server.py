@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import uvicorn
 
@@ -18,7 +19,14 @@ from solar.control.listen import BACKLOG
 from solar.router import Router
 
 KEEP_ALIVE = 75  # seconds that an idle client may keep its connection
+LEAVE_EVERY = 0.1  # seconds between two looks for clients that TLS waits for
 AFTER_DRAIN = 5  # seconds that clients have to read the last events, once the router has ended their streams
+
+
+def _end_reading(sock: socket.socket) -> None:
+    """Let the next read find the end; what is on its way to the client still goes."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as same:  # uvloop's cannot do it
+        same.shutdown(socket.SHUT_RD)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -34,6 +42,7 @@ class Server(uvicorn.Server):
         router: Router,
         *,
         door: str,
+        tls: ssl.SSLContext | None,
         drain_seconds: float,
         on_ready: Callable[[], None],
         on_hangup: Callable[[], None],
@@ -46,7 +55,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 router,
-                http=front_door(router) if door == "front" else "httptools",
+                http=front_door(router, tls=tls is not None) if door == "front" else "httptools",
                 ws="none",
                 lifespan="off",  # the router is started and stopped below
                 interface="asgi3",
@@ -60,11 +69,14 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=math.ceil(drain_seconds) + AFTER_DRAIN,
             )
         )
+        self.config.load()
+        self.config.ssl = tls  # uvicorn would make one of two file names
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         self._router = router
         self._drain_seconds = drain_seconds
         self._on_ready = on_ready
         self._on_hangup = on_hangup
+        self._closed = False
         self._terminals = [number for number in (0, 1, 2) if os.isatty(number)]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -78,9 +90,27 @@ class Server(uvicorn.Server):
         in_flight = sum(backend.in_flight for backend in self._router.backends)
         said = "stopping in_flight=%d drain_seconds=%g hint='a second signal ends it at once'"
         logging.getLogger("solar").info(said, in_flight, self._drain_seconds)
-        await asyncio.gather(super().shutdown(sockets), self._router.stop())
+        await asyncio.gather(self._close(sockets), self._router.stop(), self._take_leave())
 
-    @contextmanager
+    async def _close(self, sockets: list[socket.socket] | None) -> None:
+        try:
+            await super().shutdown(sockets)
+        finally:
+            self._closed = True
+
+    async def _take_leave(self) -> None:
+        """TLS is closed on both sides, but an idle client looks for that only before its next request.
+
+        Once all is sent, go on as if it had closed its side.
+        """
+        while self.config.ssl is not None and not self._closed:
+            await asyncio.sleep(LEAVE_EVERY)
+            for connection in list(self.server_state.connections):
+                transport = connection.transport
+                if transport.is_closing() and not transport.get_write_buffer_size():
+                    _end_reading(transport.get_extra_info("socket"))
+
+    @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Unlike uvicorn's, the signals end here: a gateway that was told to stop, and did, exits with 0."""
         loop = asyncio.get_running_loop()

@@ -53,6 +53,21 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "router behind it as an ASGI application."
         ),
     ] = "front"
+    tls_cert: Annotated[
+        str | None,
+        Meta(
+            description="PEM file of the certificate that clients see, with the chain that signs it. With it the "
+            "gateway speaks HTTPS, and no plain HTTP.",
+            examples=["server.pem"],
+        ),
+    ] = None
+    tls_key: Annotated[
+        str | None,
+        Meta(description="PEM file of the certificate's key, not encrypted.", examples=["server.key"]),
+    ] = None
+    reuse_port: Annotated[
+        bool, Meta(description="Whether other processes with this setting may listen on the same port.")
+    ] = False
     data_dir: Annotated[str, Meta(min_length=1, description="Directory for what must outlive a restart.")] = "data"
     default_backend: Annotated[
         str | None,
