@@ -1,3 +1,4 @@
+import asyncio
 import errno
 import os
 import socket
@@ -14,6 +15,18 @@ def test_a_port_in_use_is_one_clear_sentence() -> None:
     with first, pytest.raises(InvalidSettings) as error:
         listen("127.0.0.1", first.getsockname()[1])
     assert "is in use; end what listens there, or choose another with --port" in error.value.message
+
+
+async def test_what_is_written_to_a_client_leaves_at_once_without_uvloop_too() -> None:
+    (sock,) = listen("127.0.0.1", 0)
+    accepted: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+    async with await asyncio.start_server(lambda _, writer: accepted.set_result(writer), sock=sock):
+        _, client = await asyncio.open_connection(*sock.getsockname())
+        writer = await accepted
+        assert writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        client.close()
+        writer.close()
+        await asyncio.gather(client.wait_closed(), writer.wait_closed())
 
 
 def test_every_address_of_a_name_gets_the_same_port() -> None:

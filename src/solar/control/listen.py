@@ -46,7 +46,8 @@ def listen(host: str, port: int, *, reuse_port: bool = False) -> list[socket.soc
 
 
 def _bound(family: int, address: tuple[object, ...], *, alone: bool, reuse_port: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named, for asyncio's own loop sends small parts at once only where it is.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
