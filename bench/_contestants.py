@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
+import random
+import shlex
 import socket
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from _setup import BENCH, NODE_PEER, PEERS, PEERS_FOUND, PYTHON, ROOT, program
+from _machine import said, solar
+from _setup import BENCH, NODE_PEER, PEERS, PEERS_FOUND, PYTHON, program
 
 KEY = "bench-key"
 CLIENTS = 2048  # whom a proxy makes room for, where it must be told
@@ -31,6 +32,7 @@ class Contestant:
     headers: tuple[str, ...] = (_BEARER,)
     environment: dict[str, str] = field(default_factory=dict)
     patience: float = 15.0  # seconds that it may take to answer its first request
+    processes: int = 1  # that listen on its port
 
     def write_files(self, folder: Path) -> None:
         """What its command reads."""
@@ -41,7 +43,8 @@ class Contestant:
 def free_port() -> int:
     """A port of the loopback that nobody uses now, outside of those that outgoing connections take."""
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for port in range(low - 1, 1024, -1):
+    # In no order, so that two benchmarks on one machine hardly ever want the same.
+    for port in random.sample(range(10_000, max(low, 32_768)), 1000):
         if port not in _taken:
             try:
                 with socket.create_server(("127.0.0.1", port)):
@@ -79,10 +82,17 @@ def contestants(
     return found, absent
 
 
+def one_and_two(backends: tuple[int, int]) -> list[Contestant]:
+    """One process, and two on one port: of nginx, where it is installed, and of ours."""
+    where = program("nginx")
+    scale = [_nginx(where, backends, CLIENTS, workers) for workers in (1, 2)] if where else []
+    return [*scale, *_ours(backends, {"default"}), _solar_twice(backends)]
+
+
 # --- the two that set the scale
 
 
-def _nginx(where: str, backends: tuple[int, int], room: int) -> Contestant:
+def _nginx(where: str, backends: tuple[int, int], room: int, workers: int = 1) -> Contestant:
     port = free_port()
     servers = "\n".join(f"    server 127.0.0.1:{backend};" for backend in backends)
     # Two connections a client, and some: with few left nginx drops clients that have not spoken yet.
@@ -90,7 +100,7 @@ def _nginx(where: str, backends: tuple[int, int], room: int) -> Contestant:
     text = f"""\
 daemon off;
 {"user root;" if os.geteuid() == 0 else ""}
-worker_processes 1;
+worker_processes {workers};
 pid nginx.pid;
 error_log stderr error;
 events {{ worker_connections {room * 5 // 2}; }}
@@ -111,7 +121,7 @@ http {{
     keepalive_requests 100000000;
   }}
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
+    listen 127.0.0.1:{port} backlog=4096{" reuseport" if workers > 1 else ""};
     location / {{
       proxy_pass http://backends;
       proxy_http_version 1.1;
@@ -123,13 +133,15 @@ http {{
   }}
 }}
 """
+    name, many = ("nginx", "one worker") if workers == 1 else (f"nginx-{workers}", f"{workers} workers, reuseport")
     return Contestant(
-        "nginx",
-        "one worker, least_conn, upstream keep-alive, proxy_buffering off, access log off, no key check",
-        _said([where, "-v"], r"nginx/(\S+)"),
+        name,
+        f"{many}, least_conn, upstream keep-alive, proxy_buffering off, access log off, no key check",
+        said([where, "-v"], r"nginx/(\S+)"),
         port,
         [where, "-p", ".", "-c", "nginx.conf", "-e", "stderr"],
         {"nginx.conf": text},
+        processes=workers,
     )
 
 
@@ -158,7 +170,7 @@ backend backends
     return Contestant(
         "haproxy",
         "one thread, leastconn, http-no-delay, http-reuse always, no log, no key check",
-        _said([where, "-v"], r"version (\d[\d.]*)"),
+        said([where, "-v"], r"version (\d[\d.]*)"),
         port,
         [where, "-db", "-f", "haproxy.cfg"],
         {"haproxy.cfg": text},
@@ -168,31 +180,39 @@ backend backends
 # --- ours
 
 
+_EVERYTHING = "key check, failover, breaker, metrics, one log line a request, usage counted"
+
+
 def _ours(backends: tuple[int, int], doors: set[str]) -> list[Contestant]:
-    solar = str(PYTHON.parent / "solar")
-    commit = _said(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"], r"(\S+)")
-    version = _said([str(PYTHON), "-c", "import importlib.metadata as m; print(m.version('solar-control'))"], r"(\S+)")
-    version = f"{version} ({commit})"
-    named = [part for i, port in enumerate(backends) for part in ("--backend", f"b{i}=http://127.0.0.1:{port}")]
-    # Without the option there is one door only.
-    has_doors = "--door" in _said([solar, "serve", "--help"], r"(--door)\b")
     found: list[Contestant] = []
-
-    def serve(name: str, what: str, *more: str) -> None:
-        port = free_port()
-        command = [solar, "serve", "--port", str(port), "--api-key", KEY, "--data-dir", "data", *named, *more]
-        found.append(Contestant(name, what, version, port, command))
-
-    everything = "key check, failover, breaker, metrics, one log line a request, usage counted"
     if "default" in doors:
-        serve("solar", f"`solar serve`{'' if has_doors else ' (its only door: ASGI)'}: {everything}")
-    if "asgi" in doors and has_doors:
-        serve("solar-asgi", f"`solar serve --door asgi`: {everything}", "--door", "asgi")
+        port = free_port()
+        found.append(Contestant("solar", f"`solar serve`: {_EVERYTHING}", solar(), port, _serve(backends, port)))
+    if "asgi" in doors:
+        port = free_port()
+        what = f"`solar serve --door asgi`: {_EVERYTHING}"
+        found.append(Contestant("solar-asgi", what, solar(), port, _serve(backends, port, "--door", "asgi")))
     if "library" in doors:
         port = free_port()
-        command = [str(PYTHON), str(BENCH / "library.py"), "--port", str(port), "--api-key", KEY, *named]
-        found.append(Contestant("library", f"`Router` under plain uvicorn: {everything}", version, port, command))
+        command = [str(PYTHON), str(BENCH / "library.py"), "--port", str(port), "--api-key", KEY, *_named(backends)]
+        found.append(Contestant("library", f"`Router` under plain uvicorn: {_EVERYTHING}", solar(), port, command))
     return found
+
+
+def _solar_twice(backends: tuple[int, int]) -> Contestant:
+    port = free_port()
+    one, other = (shlex.join(_serve(backends, port, "--reuse-port", data=data)) for data in ("one", "other"))
+    what = f"two processes of `solar serve --reuse-port`, each: {_EVERYTHING}"
+    return Contestant("solar-2", what, solar(), port, ["sh", "-c", f"{one} & {other} & wait"], processes=2)
+
+
+def _serve(backends: tuple[int, int], port: int, *more: str, data: str = "data") -> list[str]:
+    solar = [str(PYTHON.parent / "solar"), "serve", "--port", str(port), "--api-key", KEY, "--data-dir", data]
+    return [*solar, *_named(backends), *more]
+
+
+def _named(backends: tuple[int, int]) -> list[str]:
+    return [part for i, port in enumerate(backends) for part in ("--backend", f"b{i}={_root(port)}")]
 
 
 # --- peers
@@ -266,13 +286,3 @@ def _root(port: int) -> str:
 
 def _url(port: int) -> str:
     return f"http://127.0.0.1:{port}/v1"
-
-
-def _said(command: list[str], pattern: str) -> str:
-    """What a command says of itself, or "?"."""
-    try:
-        ran = subprocess.run(command, capture_output=True, text=True, cwd="/")
-    except OSError:
-        return "?"
-    found = re.search(pattern, ran.stdout + ran.stderr)
-    return found[1] if found else "?"

