@@ -10,6 +10,7 @@ from typing import Any
 
 from solar.core.attempts import Outcome
 from solar.core.backend import Backend
+from solar.core.headers import Block, Headers, to_backend
 from solar.core.member import Member
 from solar.core.openai import peek
 from solar.core.paths import locate
@@ -18,8 +19,8 @@ from solar.core.roster import Roster, RosterOptions
 from solar.edge.exchange import Exchange
 from solar.edge.metrics import Metrics, Snapshot
 from solar.edge.relay import Relay, RelayOptions
-from solar.edge.request import ClientRequest
-from solar.edge.transport import Failure, Headers, Sink, UpstreamRequest
+from solar.edge.request import Asked, ClientRequest
+from solar.edge.transport import Failure, Sink, UpstreamRequest
 from solar.testing import FakeClock
 
 JSON: Headers = [(b"content-type", b"application/json")]
@@ -122,10 +123,13 @@ class Client:
     def over(self) -> bool:
         return self.ended or self.aborted
 
-    def head(self, status: int, headers: Headers) -> None:
+    def head(self, status: int, headers: Block, own: Headers, length: int | None) -> None:
         assert self.status == 0
         self._listens()
-        self.status, self.headers = status, dict(headers)
+        said = [*headers.pairs, *own]
+        if length is not None and status not in (204, 304):
+            said.append((b"content-length", b"%d" % length))
+        self.status, self.headers = status, dict(said)
 
     def write(self, data: bytes) -> None:
         assert self.status
@@ -199,7 +203,9 @@ class Bench:
             client="c",
             started_at=self.clock(),
         )
-        request = ClientRequest(record, endpoint, fields.pop("headers", []))
+        asked = Asked("POST", path, b"", fields.pop("headers", []), locate(path))
+        asked.passed = Block(to_backend(asked.headers))
+        request = ClientRequest(record, asked)
         request.session = fields.pop("session", None)
         request.body = json.dumps({"model": model, "stream": stream, **fields}).encode()
         request.peek = peek(request.body)

@@ -4,16 +4,17 @@ from exchange_bench import Bench, backends
 
 from solar.core.backend import Backend
 from solar.core.member import Member
+from solar.core.paths import Found
 from solar.core.record import Record
 from solar.core.select import Candidate
 from solar.edge.attempt import Attempt, HeldAnswer
-from solar.edge.request import ClientRequest
+from solar.edge.request import Asked, ClientRequest
 
 
 def asked(bench: Bench, *, query: bytes = b"") -> ClientRequest:
     """A GET that goes to the default backend."""
     record = Record("r1", method="GET", path="/v1/models/x", endpoint="model", client="c", started_at=bench.clock())
-    request = ClientRequest(record, None, [], query=query)
+    request = ClientRequest(record, Asked("GET", "/v1/models/x", query, [], Found("model")))
     request.method = b"GET"
     request.target = b"/models/x"
     return request

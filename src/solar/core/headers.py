@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 Headers = list[tuple[bytes, bytes]]
 
+STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+
 # What a backend may see of a client's head. Keys, cookies, hosts and hop-by-hop fields are not among them.
 TO_BACKENDS = frozenset(
     {
@@ -56,6 +58,49 @@ NOT_TO_CLIENTS = frozenset(
         b"access-control-max-age",
     }
 )
+
+
+def wire_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """`headers` as HTTP/1.1 writes them."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+class Block:
+    """Headers that are sent more than once: as pairs, and as HTTP/1.1 writes them. Never changed."""
+
+    __slots__ = ("pairs", "wire")
+
+    def __init__(self, pairs: Headers) -> None:
+        self.pairs = pairs
+        self.wire = wire_of(pairs)
+
+    def __repr__(self) -> str:
+        return f"<Block {self.pairs!r}>"
+
+
+NO_HEADERS = Block([])
+
+
+class AnswerHeaders(Headers):
+    """The headers of a backend's answer, and what follows from them. Never changed."""
+
+    __slots__ = ("as_stream", "encoded", "event_stream", "passed")
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        super().__init__(headers)
+        kind = value_of(self, b"content-type")
+        # Whatever the request had asked for.
+        self.event_stream = kind is not None and kind.lstrip()[:17].lower() == b"text/event-stream"
+        # Compressed, though we asked for none of that: then nobody can look inside.
+        self.encoded = (value_of(self, b"content-encoding") or b"identity").strip().lower() != b"identity"
+        self.passed = Block(to_client(self))  # to the client
+        self.as_stream = self.passed  # to the client, where we relay it as an event stream
+        if self.event_stream:
+            kept = [header for header in self.passed.pairs if header[0] not in _SAID_BY_US]
+            self.as_stream = Block(kept + STREAM_HEADERS)
+
+
+_SAID_BY_US = frozenset(name for name, _ in STREAM_HEADERS)
 
 
 def to_backend(headers: Iterable[tuple[bytes, bytes]]) -> Headers:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from solar.core.attempts import Outcome
-from solar.core.headers import Headers, to_client, value_of
+from solar.core.headers import STREAM_HEADERS, Block, Headers
 from solar.core.openai import error_body
 from solar.core.record import Record
 from solar.core.roster import Refusal
 from solar.errors import InvalidRequest, ModelNotFound, NoBackendAvailable, SolarError, TooManyRequests, UpstreamFailed
 
 RETRY_AFTER_FULL = 5.0  # seconds
-STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-EVENT_STREAM: Headers = [(b"content-type", b"text/event-stream"), *STREAM_HEADERS]
+EVENT_STREAM = Block([(b"content-type", b"text/event-stream"), *STREAM_HEADERS])
 
 _CUT = {
     "upstream_cut": "the backend ended it before its end",
@@ -21,28 +20,11 @@ _CUT = {
 }
 
 
-def is_event_stream(headers: Headers) -> bool:
-    """Whether an answer's content type says that it is an event stream, whatever the request had asked for."""
-    kind = value_of(headers, b"content-type")
-    return kind is not None and kind.lstrip()[:17].lower() == b"text/event-stream"
-
-
-def is_encoded(headers: Headers) -> bool:
-    """Whether an answer's body is compressed, though we asked for none of that: then nobody can look inside."""
-    return (value_of(headers, b"content-encoding") or b"identity").strip().lower() != b"identity"
-
-
-def backend_headers(headers: Headers, *, status: int, length: int | None, stream: bool, attempts: int) -> Headers:
-    """A backend's headers as the client gets them."""
-    passed = to_client(headers)
-    if length is not None and status not in (204, 304):
-        passed.append((b"content-length", b"%d" % length))
-    if stream:
-        passed = [header for header in passed if header[0] not in (b"cache-control", b"x-accel-buffering")]
-        passed += STREAM_HEADERS
-    if status >= 500 and attempts >= 2 and not _has_retry_advice(passed):
-        passed.append((b"x-should-retry", b"false"))  # the SDKs would retry what was retried already
-    return passed
+def retry_advice(status: int, headers: Headers, attempts: int) -> Headers:
+    """What keeps the SDKs from trying again what was tried elsewhere already, unless the backend has advice."""
+    if status < 500 or attempts < 2 or _has_retry_advice(headers):
+        return []
+    return [(b"x-should-retry", b"false")]
 
 
 def _has_retry_advice(headers: Headers) -> bool:
@@ -64,7 +46,7 @@ def route_headers(record: Record, attempts: int) -> Headers:
 
 
 def error_answer(error: SolarError, wire: str, request_id: str, *, attempts: int = 0) -> tuple[bytes, Headers]:
-    """Body and headers of an error of our own."""
+    """Body and headers of an error of our own; the length is the door's to say."""
     body = error_body(
         error.message,
         status=error.status,
@@ -74,7 +56,7 @@ def error_answer(error: SolarError, wire: str, request_id: str, *, attempts: int
         wire="anthropic" if wire == "messages" else "openai",
         request_id=request_id,
     )
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers = [(b"content-type", b"application/json")]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(1, -int(-error.retry_after // 1))))
     elif error.status >= 500 and attempts >= 2:

@@ -10,11 +10,11 @@ import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from solar.core.headers import Headers, value_of
+from solar.core.headers import Block, Headers, value_of
 from solar.edge.answers import error_answer
 from solar.edge.exchange import Exchange
-from solar.edge.reception import Answer, Reception
-from solar.edge.request import ClientRequest
+from solar.edge.reception import Reception
+from solar.edge.request import Answer, ClientRequest
 from solar.edge.tasks import Tasks
 from solar.errors import InvalidRequest, SolarError, UpstreamFailed
 
@@ -38,40 +38,39 @@ class AsgiDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         peer = scope.get("client")
-        arrival = self._reception.arrive(
-            scope["method"],
-            route_path(scope),
-            scope.get("query_string", b""),
-            scope["headers"],
-            peer[0] if peer else "",
-        )
-        request = arrival.next
-        if not isinstance(request, ClientRequest):
-            await _reply(send, request)
+        method = scope["method"]
+        asked = self._reception.read(method, route_path(scope), scope.get("query_string", b""), scope["headers"])
+        request = self._reception.arrive(asked, peer[0] if peer else "")
+        if request.answer is not None:
+            await _reply(send, method, request.answer)
             return
         if request.endpoint is not None:
             try:
-                body = await self._read_body(request, receive)
+                body = await self._read_body(request, asked.headers, receive)
                 if body is not None:
                     self._reception.complete(request, body)
             except SolarError as error:
-                await _reply(send, self._reception.refuse(arrival, error))
+                await _reply(send, method, self._reception.refuse(request, error))
                 return
             except BaseException:  # the server gave up on this request: its body must not stay counted
-                self._reception.left_early(arrival)
+                self._reception.left_early(request)
                 raise
             if body is None:
-                self._reception.left_early(arrival)
+                self._reception.left_early(request)
                 return
         http10 = scope.get("http_version") in ("1.0", "1")  # granian writes "1"
-        head_only = scope["method"] == "HEAD"
-        client = AsgiClient(arrival.cors, http10=http10)
-        await self._exchange(request, client, receive, _head_only(send) if head_only else send)
+        client = AsgiClient(asked.cors, http10=http10)
+        await self._exchange(request, client, receive, _head_only(send) if method == "HEAD" else send)
 
-    async def _read_body(self, request: ClientRequest, receive: Receive) -> bytes | None:
+    async def _read_body(self, request: ClientRequest, headers: Headers, receive: Receive) -> bytes | None:
         """Read the body within its limits; None when the client left before its end."""
         reception = self._reception
-        expected = reception.expect(request)
+        expected: int | None = None
+        declared = value_of(headers, b"content-length")
+        if declared is not None and declared.isdigit():
+            # Nineteen digits are too many bytes for anyone; int() itself refuses some thousands of them.
+            expected = int(declared[:19])
+            reception.reserve(request, expected)
         received = bytearray()  # one buffer: kept apart, pieces of a byte or two would take twenty times their size
         size = 0
         while True:
@@ -118,6 +117,7 @@ class AsgiClient:
         self.exchange: Exchange | None = None
         self._http10 = http10
         self._start: tuple[int, Headers] | None = None
+        self._sized = False  # the answer tells its length
         self._parts: list[bytes] = []
         self._size = 0
         self._ended = False
@@ -125,8 +125,12 @@ class AsgiClient:
         self._full = False
         self._wake: asyncio.Future[None] | None = None
 
-    def head(self, status: int, headers: Headers) -> None:
-        self._start = (status, headers + self.cors if self.cors else headers)
+    def head(self, status: int, headers: Block, own: Headers, length: int | None) -> None:
+        said = [*headers.pairs, *own, *self.cors]
+        if length is not None and status not in (204, 304):
+            self._sized = True
+            said.append((b"content-length", b"%d" % length))
+        self._start = (status, said)
         self._rouse()
 
     def write(self, data: bytes) -> None:
@@ -188,9 +192,8 @@ class AsgiClient:
         """Whether the answer tells its length by itself: then it needs no chunks."""
         while self._start is None and not self._aborted:
             await self._more()
-        known = self._start is not None and value_of(self._start[1], b"content-length") is not None
-        self._http10 = not known
-        return known
+        self._http10 = not self._sized
+        return self._sized
 
     async def _carry_whole(self, send: Send) -> None:
         """HTTP/1.0 knows no chunks, and servers send them all the same: collect the answer, and send its length."""
@@ -207,7 +210,7 @@ class AsgiClient:
             status = error.status
         else:
             body = b"".join(self._parts)
-            headers = [*headers, (b"content-length", b"%d" % len(body))]
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -230,10 +233,13 @@ def _head_only(send: Send) -> Send:
     return send_head
 
 
-async def _reply(send: Send, answer: Answer) -> None:
+async def _reply(send: Send, method: str, answer: Answer) -> None:
+    headers = answer.headers
+    if answer.status != 204:
+        headers = [*headers, (b"content-length", b"%d" % len(answer.body))]
     with contextlib.suppress(OSError):  # the client is gone, and some servers say so
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
 
 
 def route_path(scope: Scope) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
-from solar.core.headers import Headers, to_backend, value_of
+from solar.core.backend import Origin
+from solar.core.headers import AnswerHeaders, Block, value_of
 from solar.core.openai import splice
 from solar.core.rest import retry_after
 from solar.core.select import Candidate
+from solar.edge.heads import line_and_host
 from solar.edge.request import ClientRequest
 from solar.edge.transport import Call, UpstreamRequest
 
 if TYPE_CHECKING:
     from solar.edge.relay import Relay
+
+
+_NONE_YET = AnswerHeaders([])
 
 
 class Attempt:
@@ -31,7 +37,7 @@ class Attempt:
         self.call: Call | None = None
         self.dropped = False  # given up, perhaps before the call was known
         self.status = 0
-        self.headers: Headers = []
+        self.headers = _NONE_YET
         self.length: int | None = None
         self.sent_at = self.moved_at = now
         self._open = True
@@ -48,28 +54,25 @@ class Attempt:
         """The client's request as this backend shall see it."""
         backend = self.member.backend
         endpoint = client.endpoint
+        asked = client.asked
         if endpoint is None:
-            target = backend.prefix.encode("ascii") + client.target
+            path, wire = backend.prefix + client.target.decode("ascii"), "plain"
         else:
-            target = ((backend.prefix if endpoint.versioned else backend.root) + endpoint.upstream).encode("ascii")
-        if client.query:
-            target += b"?" + client.query
-        headers = to_backend(client.headers)
-        headers.append((b"accept-encoding", b"identity"))
-        headers.append((b"x-request-id", client.record.id.encode("latin-1")))
-        if backend.api_key is not None:
-            key = backend.api_key.encode("ascii")
-            headers.append((b"authorization", b"Bearer " + key))
-            if client.wire == "messages":
-                headers.append((b"x-api-key", key))
+            path, wire = (backend.prefix if endpoint.versioned else backend.root) + endpoint.upstream, endpoint.wire
+        # What a client may spell as it likes is not remembered.
+        opening_of = _opening if endpoint is not None and not asked.query else _opening.__wrapped__
+        opening = opening_of(client.method, backend.origin, path, asked.query, backend.api_key, wire)
+        request_id = client.record.id.encode("latin-1")
+        headers = [*asked.passed.pairs, *opening.headers.pairs, (b"x-request-id", request_id)]
+        head = b"%b%b%bx-request-id: %b\r\n" % (opening.line, asked.passed.wire, opening.headers.wire, request_id)
         body = client.body
         if client.peek.span is not None and self.candidate.model != client.peek.model:
             body = splice(body, client.peek, self.candidate.model)
-        return UpstreamRequest(backend, client.method, target, headers, body, self.timeouts.connect)
+        return UpstreamRequest(backend, client.method, opening.target, headers, body, self.timeouts.connect, head)
 
     # --- while it runs
 
-    def answered(self, status: int, headers: Headers, length: int | None, now: float) -> None:
+    def answered(self, status: int, headers: AnswerHeaders, length: int | None, now: float) -> None:
         """Its head came. That is a sign of life, and no first byte: some engines send it before they prefill."""
         self.status, self.headers, self.length = status, headers, length
         self.moved_at = now
@@ -154,6 +157,28 @@ class Attempt:
         elif timeouts.between_bytes is not None and now - self.moved_at > timeouts.between_bytes:
             return f"no byte for {timeouts.between_bytes:g} s"
         return None
+
+
+class Opening(NamedTuple):
+    """What all requests for one thing at one backend begin with."""
+
+    target: bytes  # path and query
+    line: bytes  # with the host
+    headers: Block
+
+
+@lru_cache(maxsize=1024)
+def _opening(method: bytes, origin: Origin, path: str, query: bytes, api_key: str | None, wire: str) -> Opening:
+    target = path.encode("ascii")
+    if query:
+        target += b"?" + query
+    headers = [(b"accept-encoding", b"identity")]
+    if api_key is not None:
+        key = api_key.encode("ascii")
+        headers.append((b"authorization", b"Bearer " + key))
+        if wire == "messages":
+            headers.append((b"x-api-key", key))
+    return Opening(target, line_and_host(method, target, origin), Block(headers))
 
 
 class HeldAnswer:

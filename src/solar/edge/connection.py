@@ -14,7 +14,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from solar.core.attempts import Outcome
 from solar.core.backend import Origin
-from solar.edge.transport import Headers
+from solar.core.headers import AnswerHeaders, Headers, wire_of
+from solar.edge.heads import cut, line_and_host
 
 if TYPE_CHECKING:
     from solar.edge.upstream import HttpCall, HttpUpstream
@@ -36,27 +37,30 @@ class PoolKey(NamedTuple):
     verify: bool
 
 
+class AnswerHead(NamedTuple):
+    """The head of an answer whose body has a length, as it was understood."""
+
+    status: int
+    headers: AnswerHeaders
+    keeps: bool  # the connection may be used again
+
+
 class Connection(asyncio.Protocol):
     """One TCP or TLS connection to a backend, and the answer that is being read from it."""
 
     __slots__ = (
-        "_buffer", "_chunks", "_complete", "_eof", "_headers", "_headers_done", "_host", "_informational", "_keeps",
-        "_left", "_mode", "_parser", "_pool", "_received", "_second", "call", "key", "transport",
+        "_buffer", "_chunks", "_complete", "_eof", "_headers", "_headers_done", "_informational", "_keeps", "_left",
+        "_mode", "_parser", "_pool", "_received", "_second", "call", "key", "transport",
     )  # fmt: skip
 
     def __init__(self, pool: HttpUpstream, key: PoolKey) -> None:
         self._pool = pool
         self.key = key
-        self._host = key.origin.authority.encode("ascii")
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
         self.call: HttpCall | None = None
-        self._reset()
-
-    def _reset(self) -> None:
         self._buffer = b""
         self._mode = _HEAD
-        self._received = 0
-        self._informational = 0
+        self._received = self._informational = 0
         self._eof = False
 
     # --- what asyncio calls
@@ -102,24 +106,36 @@ class Connection(asyncio.Protocol):
 
     def start(self, call: HttpCall) -> None:
         """Write the request of `call`, and read its answer."""
-        self._reset()
+        self._buffer = b""
+        self._mode = _HEAD
+        self._received = self._informational = 0
+        self._eof = False
         self.call = call
         request = call.request
-        lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (request.method, request.target, self._host)]
-        lines += [b"%b: %b\r\n" % header for header in request.headers]
-        if request.body or request.method != b"GET":
-            lines.append(b"content-length: %d\r\n\r\n" % len(request.body))
+        body = request.body
+        wire = request.wire or (
+            line_and_host(request.method, request.target, request.backend.origin) + wire_of(request.headers)
+        )
+        if body or request.method != b"GET":
+            head = b"%bcontent-length: %d\r\n\r\n" % (wire, len(body))
         else:
-            lines.append(b"\r\n")
-        if len(request.body) <= JOIN_BELOW:
-            lines.append(request.body)
-            self.transport.write(b"".join(lines))
+            head = wire + b"\r\n"
+        if len(body) <= JOIN_BELOW:
+            self.transport.write(head + body)
         else:
-            self.transport.writelines((b"".join(lines), request.body))
+            self.transport.writelines((head, body))
 
     def _read_head(self, data: bytes) -> bytes:
         """Collect and read the head; returns the bytes behind it."""
         data = self._buffer + data if self._buffer else data
+        seen = cut(data)
+        if seen is not None and (known := self._pool.heads.get(seen[0])) is not None:
+            _, length, end = seen
+            self._buffer = b""
+            self._keeps = known.keeps
+            self._mode = _LENGTH
+            self._announce(known.status, known.headers, length, has_rest=len(data) > end)
+            return data[end:]
         while True:
             end = data.find(b"\r\n\r\n")
             if end < 0 or end > MAX_HEAD:
@@ -133,17 +149,17 @@ class Connection(asyncio.Protocol):
             data = data[end + 4 :]
             if status is None:
                 return b""
+            self._buffer = b""
             if status >= 200:
-                self._buffer = b""
-                self._announce(status, has_rest=bool(data))
+                self._understand(status, seen[0] if seen is not None else None, has_rest=bool(data))
                 return data
             self._informational += 1
             if self._informational > MAX_INFORMATIONAL:
                 self._unreadable("it sent more than 16 informational answers")
                 return b""
-            self._buffer = b""
             if not data:
                 return b""
+            seen = None
 
     def _parse(self, head: bytes) -> int | None:
         self._headers: Headers = []
@@ -167,8 +183,8 @@ class Connection(asyncio.Protocol):
             return None
         return status
 
-    def _announce(self, status: int, *, has_rest: bool) -> None:
-        """Tell the sink, and decide how the end of the body will be known."""
+    def _understand(self, status: int, key: bytes | None, *, has_rest: bool) -> None:
+        """Decide how the end of the body will be known."""
         length: int | None = None
         chunked = False
         for name, value in self._headers:
@@ -182,20 +198,27 @@ class Connection(asyncio.Protocol):
         if status in (204, 304):
             length, chunked = 0, False
         self._mode = _CHUNKED if chunked else _UNTIL_CLOSE if length is None else _LENGTH
+        headers = AnswerHeaders(header for header in self._headers if header[0] != b"content-length")
+        if key is not None and self._mode == _LENGTH and status not in (204, 304):
+            self._pool.heads.keep(key, AnswerHead(status, headers, self._keeps))
+        self._announce(status, headers, length, has_rest=has_rest)
+
+    def _announce(self, status: int, headers: AnswerHeaders, length: int | None, *, has_rest: bool) -> None:
+        """Tell the sink."""
         self._left = length or 0
         call = self.call
         if call is None or call.sink is None:
             return
         if len(call.request.body) > JOIN_BELOW:  # it is never sent again: streams must not keep it in memory
             call.request = call.request._replace(body=b"")
-        call.sink.head(status, self._headers, length)
-        if self._mode == _LENGTH and self._left == 0 and self.call is call:
+        call.sink.head(status, headers, length)
+        if length == 0 and self._mode == _LENGTH and self.call is call:
             self._finish(clean=not has_rest)
 
     def _read_length(self, data: bytes) -> None:
         call = self.call
         extra = len(data) - self._left
-        self._left -= len(data)
+        self._left = -extra
         if call is not None and call.sink is not None:
             call.sink.chunk(data if extra <= 0 else data[:-extra])
         if extra >= 0 and self.call is call:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from solar.core.headers import Headers
+from solar.core.headers import NO_HEADERS, Headers
 from solar.edge.incoming import Incoming
 from solar.edge.reply import Reply
 
@@ -134,7 +134,7 @@ class Cycle:
                 self._incoming.keep_alive = False
             if name == b"content-length":
                 self._left = int(value)
-            if name not in _OURS:
+            elif name not in _OURS:
                 headers.append((name, value))
         self.begun = True
-        self._reply.head(status, headers)
+        self._reply.head(status, NO_HEADERS, headers, self._left)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from solar.core.attempts import Attempts, Outcome, outcome_of_status
 from solar.core.dialects import DIALECTS
-from solar.core.headers import Headers
+from solar.core.headers import NO_HEADERS, AnswerHeaders, Block, Headers
 from solar.core.health import says_loading
 from solar.core.record import End
 from solar.core.roster import RETRY_AFTER_LOADING, Pick, Refusal
@@ -192,21 +192,23 @@ class Exchange:
             return
         now = self._relay.clock()
         attempt = self._attempt
-        attempt.answered(status, headers, length, now)
-        outcome = outcome_of_status(status)
-        if outcome is not Outcome.ANSWERED and self._goes_elsewhere(attempt, outcome, now):
-            self.record.upstream_seconds += now - attempt.sent_at
-            self._held = HeldAnswer(attempt, now)
-            self._state = _HOLDING
-            return
+        known = headers if isinstance(headers, AnswerHeaders) else AnswerHeaders(headers)
+        attempt.answered(status, known, length, now)
+        if not 200 <= status < 429:
+            outcome = outcome_of_status(status)
+            if outcome is not Outcome.ANSWERED and self._goes_elsewhere(attempt, outcome, now):
+                self.record.upstream_seconds += now - attempt.sent_at
+                self._held = HeldAnswer(attempt, now)
+                self._state = _HOLDING
+                return
         self._state = _ANSWERING
-        stream = 200 <= status < 300 and answers.is_event_stream(headers)
+        stream = known.event_stream and 200 <= status < 300
         if self._head_sent and not stream:
             attempt.drop()
             attempt.judged_by_status(now)
             attempt.release(now)
             self._fail(UpstreamFailed(f"the backend answered {status} when the stream had begun"))
-        elif stream and length is None and not answers.is_encoded(headers):
+        elif stream and length is None and not known.encoded:
             self._watch = Watch(self.request.endpoint.wire if self.request.endpoint is not None else "plain")
 
     def _goes_elsewhere(self, attempt: Attempt, outcome: Outcome, now: float) -> bool:
@@ -268,7 +270,7 @@ class Exchange:
         if (data := self._watch.feed(data) if self._watch is not None else data) == b"":
             return
         if not self._head_sent:
-            self._send_head(self._attempt.status, self._backend_headers())
+            self._relay_head()
         self._write(data, now)
 
     def end(self) -> None:
@@ -319,23 +321,22 @@ class Exchange:
             blamed.failed(now, "it answered 500 where another backend answered")
         self._relay.release_body(self.request)
         if not self._head_sent:
-            self._send_head(attempt.status, self._backend_headers())
+            self._relay_head()
 
-    def _backend_headers(self) -> Headers:
+    def _relay_head(self) -> None:
+        """Send the head of the backend's answer, as the client shall see it."""
         attempt = self._attempt
-        return answers.backend_headers(
-            attempt.headers,
-            status=attempt.status,
-            length=attempt.length,
-            stream=self._watch is not None,
-            attempts=self.attempts.count,
+        headers, count = attempt.headers, self.attempts.count
+        own = answers.retry_advice(attempt.status, headers, count) if attempt.status >= 500 else []
+        self._send_head(
+            attempt.status, headers.passed if self._watch is None else headers.as_stream, own, attempt.length
         )
 
-    def _send_head(self, status: int, headers: Headers) -> None:
+    def _send_head(self, status: int, headers: Block, own: Headers, length: int | None) -> None:
         if not self._gone:
             self.record.status = status
             self._head_sent = True
-            self._client.head(status, headers + answers.route_headers(self.record, self.attempts.count))
+            self._client.head(status, headers, own + answers.route_headers(self.record, self.attempts.count), length)
 
     def _write(self, data: bytes, now: float) -> None:
         if not self._gone:
@@ -393,7 +394,7 @@ class Exchange:
         self.record.backend = attempt.member.backend.id
         self._watch = None
         self.record.first_byte_at = now
-        self._send_head(attempt.status, self._backend_headers())
+        self._relay_head()
         for part in held.parts:
             self._write(part, now)
         if not self._gone:
@@ -442,7 +443,7 @@ class Exchange:
                 self._client.abort()
             return self._close("broken", now, code=error.code, detail=detail)
         body, headers = answers.error_answer(error, wire, record.id, attempts=self.attempts.count)
-        self._send_head(error.status, headers)
+        self._send_head(error.status, NO_HEADERS, headers, len(body))
         self._write(body, now)
         if not self._gone:
             self._client.end()
@@ -529,11 +530,11 @@ class Exchange:
             if self._state not in (_QUEUED, _WAITING) or not options.keepalive_while_waiting:
                 return
             if not self._head_sent:
-                self._send_head(200, [*answers.EVENT_STREAM])
+                self._send_head(200, answers.EVENT_STREAM, [], None)
         elif watch.inside or self._state != _ANSWERING:
             return
         elif not self._head_sent:
-            self._send_head(self._attempt.status, self._backend_headers())
+            self._relay_head()
         self._last_out = now
         self._client.write(b": keep-alive\n\n")
 

@@ -10,16 +10,16 @@ import asyncio
 from collections import deque
 from urllib.parse import unquote_to_bytes
 
+from solar.core.headers import NO_HEADERS
 from solar.core.paths import locate
 from solar.edge.cycle import Cycle
 from solar.edge.exchange import Exchange
 from solar.edge.hall import Hall
-from solar.edge.incoming import Incoming
+from solar.edge.incoming import Incoming, KnownRequest
 from solar.edge.peer import has_left, reset_on_close
 from solar.edge.reader import Reader
-from solar.edge.reception import Answer
 from solar.edge.reply import Reply
-from solar.edge.request import ClientRequest
+from solar.edge.request import Answer, Asked
 from solar.errors import InvalidRequest, SolarError
 
 BEHIND = 64 * 1024  # bytes of further requests that are read while one is being answered
@@ -33,7 +33,7 @@ class FrontDoor(Reader, asyncio.Protocol):
     """One client's connection."""
 
     def __init__(self, hall: Hall) -> None:
-        super().__init__()
+        super().__init__(hall.heads)
         self.hall = hall
         self._line: deque[Incoming] = deque()  # requests in order; the first is being answered
         self._behind = 0  # bytes of the requests whose turn has not come
@@ -86,8 +86,8 @@ class FrontDoor(Reader, asyncio.Protocol):
                 incoming.exchange.client_gone()
             elif incoming.cycle is not None:
                 incoming.cycle.disconnect()
-            elif incoming.request is not None and incoming.arrival is not None:
-                self.hall.reception.left_early(incoming.arrival)
+            elif incoming.request is not None:
+                self.hall.reception.left_early(incoming.request)
             incoming.exchange = None
         self.forget_parser()
 
@@ -145,33 +145,47 @@ class FrontDoor(Reader, asyncio.Protocol):
         if incoming.refusal is not None:
             self._refuse(incoming, incoming.refusal)
             return
-        path, _, query = incoming.target.partition(b"?")
-        decoded = unquote_to_bytes(path).decode("utf-8", "replace") if b"%" in path else path.decode("ascii")
-        if hall.app is not None and locate(decoded).kind == "unknown":
-            incoming.cycle = Cycle(self, incoming, decoded, query)
-            hall.spawn(incoming.cycle)
+        asked = incoming.asked
+        if asked is None:
+            path, _, query = incoming.target.partition(b"?")
+            decoded = unquote_to_bytes(path).decode("utf-8", "replace") if b"%" in path else path.decode("ascii")
+            if hall.app is not None and locate(decoded).kind == "unknown":
+                incoming.cycle = Cycle(self, incoming, decoded, query)
+                hall.spawn(incoming.cycle)
+                return
+            asked = self._ask(incoming, decoded, query)
+        request = hall.reception.arrive(asked, self.client)
+        if request.answer is not None:
+            self._answer(incoming, request.answer)
             return
-        arrival = hall.reception.arrive(incoming.method, decoded, query, incoming.headers, self.client)
-        incoming.arrival = arrival
-        if not isinstance(arrival.next, ClientRequest):
-            self._answer(incoming, arrival.next)
-            return
-        incoming.request = arrival.next
-        if self._expects_body(incoming, arrival.next) and incoming.complete:
+        incoming.request = request
+        size = incoming.size if incoming.length is None else incoming.length
+        if size:
+            try:
+                hall.reception.reserve(request, size)
+            except SolarError as error:
+                self._refuse(incoming, error)
+                return
+        if incoming.complete:
             self._begin(incoming)
+        else:
+            self.ask_for_body(incoming)
 
-    def _expects_body(self, incoming: Incoming, request: ClientRequest) -> bool:
-        """Make room for its body, and ask for it where the client waits to be asked. False when it was refused."""
-        reception = self.hall.reception
-        try:
-            reception.expect(request)
-            if incoming.size > request.reserved:
-                reception.reserve(request, incoming.size - request.reserved)
-        except SolarError as error:
-            self._refuse(incoming, error)
-            return False
-        self.ask_for_body(incoming)
-        return True
+    def _ask(self, incoming: Incoming, path: str, query: bytes) -> Asked:
+        """What its head means; remembered where the next one will say the same."""
+        headers = [header for header in incoming.headers if header[0] != b"content-length"]
+        asked = self.hall.reception.read(incoming.method, path, query, headers)
+        if (
+            incoming.key is not None
+            and incoming.length is not None
+            and incoming.keep_alive
+            and incoming.version == "1.1"
+            and asked.endpoint is not None
+            and asked.refusal is None
+            and not any(name == b"expect" for name, _ in headers)
+        ):
+            self.hall.heads.keep(incoming.key, KnownRequest(incoming.target, incoming.head_size, asked))
+        return asked
 
     def ask_for_body(self, incoming: Incoming) -> None:
         """Tell a client that waits for a sign to go on."""
@@ -193,8 +207,7 @@ class FrontDoor(Reader, asyncio.Protocol):
             except SolarError as error:
                 self._refuse(incoming, error)
                 return
-        cors = incoming.arrival.cors if incoming.arrival is not None else []
-        reply = Reply(self, incoming, cors)
+        reply = Reply(self, incoming, request.asked.cors)
         incoming.exchange = exchange = Exchange(self.hall.reception.relay, reply, request)
         exchange.begin()
         if self.full:
@@ -202,9 +215,8 @@ class FrontDoor(Reader, asyncio.Protocol):
 
     def _refuse(self, incoming: Incoming, error: SolarError) -> None:
         reception = self.hall.reception
-        if incoming.arrival is None:
-            incoming.arrival = reception.stranger(incoming.method, incoming.headers, self.client)
-        self._answer(incoming, reception.refuse(incoming.arrival, error))
+        request = incoming.request or reception.stranger(incoming.method, incoming.headers, self.client)
+        self._answer(incoming, reception.refuse(request, error))
 
     def fail(self, incoming: Incoming) -> None:
         """The application did not answer."""
@@ -213,10 +225,11 @@ class FrontDoor(Reader, asyncio.Protocol):
     def _answer(self, incoming: Incoming, answer: Answer) -> None:
         """A complete answer of our own; perhaps before the request's body is here."""
         incoming.skip()
+        incoming.request = None
         if not incoming.complete and incoming.unread() > SKIP:
             incoming.keep_alive = False
         reply = Reply(self, incoming, [])
-        reply.head(answer.status, answer.headers)
+        reply.head(answer.status, NO_HEADERS, answer.headers, len(answer.body))
         if answer.body:
             reply.write(answer.body)
         reply.end()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from solar.edge.heads import KnownHeads
+from solar.edge.incoming import KnownRequest
 from solar.edge.reception import Reception
 from solar.edge.tasks import Tasks
 
@@ -41,6 +43,7 @@ class Hall:
         self.clock = reception.relay.clock
         self.app = app  # for the paths that the router does not know
         self.tls = tls
+        self.heads: KnownHeads[KnownRequest] = KnownHeads()
         self._state = state
         self._tasks = tasks
         self._standing: list[tuple[bytes, bytes]] = []

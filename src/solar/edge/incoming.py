@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from solar.core.headers import Headers
-from solar.edge.reception import Arrival
-from solar.edge.request import ClientRequest
+from solar.edge.request import Asked, ClientRequest
 from solar.errors import InvalidRequest, SolarError
 
 if TYPE_CHECKING:
@@ -25,21 +24,38 @@ COSTS = 512  # bytes that a waiting request takes beside its head and body
 _FOREVER = 1 << 60
 
 
+class KnownRequest(NamedTuple):
+    """The head of a request whose body has a length, as it was understood."""
+
+    target: bytes
+    head_size: int
+    asked: Asked
+
+
 class Incoming:
     """One request: head, body so far, and what became of it."""
 
     __slots__ = (
-        "_body", "answered", "arrival", "complete", "continued", "cycle", "exchange", "frozen", "head_size", "headers",
-        "keep_alive", "method", "refusal", "request", "since", "size", "skipping", "started", "target", "version",
+        "_body", "answered", "asked", "complete", "continued", "cycle", "exchange", "frozen", "head_size", "headers",
+        "keep_alive", "key", "length", "method", "refusal", "request", "since", "size", "skipping", "started", "target",
+        "version",
     )  # fmt: skip
 
-    def __init__(self) -> None:
-        self.method = ""
-        self.target = b""
+    def __init__(self, known: KnownRequest | None = None, length: int | None = None) -> None:
+        if known is None:
+            self.method = ""
+            self.target = b""
+            self.headers: Headers = []
+            self.head_size = COSTS
+            self.frozen = False  # its head is complete
+            self.asked: Asked | None = None  # what its head means
+        else:
+            self.target, self.head_size, asked = known
+            self.method, self.headers, self.asked = asked.method, asked.headers, asked
+            self.frozen = True
+        self.key: bytes | None = None  # what its head may be known by
+        self.length = length  # of its body in bytes, as its head says; None where it says none
         self.version = "1.1"
-        self.headers: Headers = []
-        self.head_size = COSTS
-        self.frozen = False  # its head is complete
         self.complete = False  # its body too
         self.keep_alive = True
         self.size = 0  # bytes of body that came
@@ -48,8 +64,7 @@ class Incoming:
         self.started = False  # it was the first in line when its turn came
         self.answered = False
         self.refusal: SolarError | None = None
-        self.arrival: Arrival | None = None
-        self.request: ClientRequest | None = None
+        self.request: ClientRequest | None = None  # once it has arrived
         self.exchange: Exchange | None = None
         self.cycle: Cycle | None = None
         self.since = 0.0  # when its head was first seen unfinished
@@ -82,19 +97,15 @@ class Incoming:
     def skip(self) -> None:
         """Nobody wants the body, nor what is still to come of it."""
         self.take()
-        self.request = None
         self.skipping = True
 
     def unread(self) -> int:
         """Bytes of body that are still to come, as far as the head tells; many where it does not."""
         if self.refusal is not None:
             return _FOREVER
-        for name, value in self.headers:
-            if name == b"content-length":
-                return int(value) - self.size
-            if name == b"transfer-encoding":
-                return _FOREVER
-        return 0
+        if self.length is not None:
+            return self.length - self.size
+        return _FOREVER if any(name == b"transfer-encoding" for name, _ in self.headers) else 0
 
     @property
     def expects_continue(self) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from solar.edge.incoming import MAX_HEAD, Incoming, head_too_large, invalid_http, refusal_of
+from solar.core.headers import value_of
+from solar.edge.heads import KnownHeads, cut
+from solar.edge.incoming import MAX_HEAD, Incoming, KnownRequest, head_too_large, invalid_http, refusal_of
 from solar.errors import InvalidRequest, SolarError
 
 _SPENT = HttpRequestParser(None)
@@ -13,7 +15,10 @@ _SPENT = HttpRequestParser(None)
 class Reader:
     """The reading half of a connection; the door is the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: KnownHeads[KnownRequest]) -> None:
+        self._known = known
+        self._key: bytes | None = None  # of the head that llhttp is about to read
+        self._left = 0  # bytes of body that are still to come for a request whose head was known
         self._parser = HttpRequestParser(self)
         self._reading: Incoming | None = None  # whose head or body is arriving
         self._upgrading: Incoming | None = None  # asked for another protocol: llhttp has stopped behind its head
@@ -45,6 +50,46 @@ class Reader:
         self._parser = _SPENT
 
     def _read(self, data: bytes) -> None:
+        while data and not self._deaf:
+            if self._left:
+                data = self._read_body(data)
+                continue
+            begins = self._reading is None and not self._head_size and data.startswith(b"POST ")
+            seen = cut(data) if begins else None
+            known = self._known.get(seen[0]) if seen is not None else None
+            if seen is not None and known is not None:
+                data = self._read_known(known, data, seen[1], seen[2])
+            else:
+                self._key = seen[0] if seen is not None else None
+                self._parse(data)
+                return
+
+    def _read_known(self, known: KnownRequest, data: bytes, length: int, end: int) -> bytes:
+        """A request whose head was read before; returns what stands behind it."""
+        incoming = Incoming(known, length)
+        body = data[end : end + length]
+        self._left = length - len(body)
+        if body:
+            incoming.add(body)
+        if self._left:
+            self._reading = incoming
+        else:
+            incoming.complete = True
+        self._head_came(incoming)
+        if body and not incoming.started:
+            self._body_came(incoming, len(body))
+        return data[end + length :]
+
+    def _read_body(self, data: bytes) -> bytes:
+        """The next piece of its body; returns what stands behind it."""
+        body = data[: self._left]
+        self._left -= len(body)
+        self.on_body(body)
+        if not self._left:
+            self.on_message_complete()
+        return data[len(body) :]
+
+    def _parse(self, data: bytes) -> None:
         self._head_size += len(data)
         try:
             self._parser.feed_data(data)
@@ -90,7 +135,8 @@ class Reader:
 
     def on_message_begin(self) -> None:
         if not self._deaf:
-            self._reading = Incoming()
+            self._reading = incoming = Incoming()
+            incoming.key, self._key = self._key, None
 
     def on_url(self, url: bytes) -> None:
         if self._reading is not None:
@@ -119,6 +165,8 @@ class Reader:
         reading.refusal = refusal_of(reading)
         if reading.refusal is not None:  # where it ends is no longer sure
             reading.keep_alive = False
+        elif (declared := value_of(reading.headers, b"content-length")) is not None:
+            reading.length = int(declared)
         self._head_came(reading)
 
     def on_body(self, data: bytes) -> None:

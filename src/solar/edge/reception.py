@@ -4,10 +4,9 @@ without a backend. A door only reads and writes; both doors decide here."""
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 from urllib.parse import quote
 
-from solar.core.headers import Headers, value_of
+from solar.core.headers import Block, Headers, to_backend, value_of
 from solar.core.multipart import peek_multipart
 from solar.core.openai import peek
 from solar.core.paths import Found, locate
@@ -16,36 +15,13 @@ from solar.edge.admission import Admission
 from solar.edge.answers import error_answer
 from solar.edge.pages import Pages
 from solar.edge.relay import Relay
-from solar.edge.request import ClientRequest
+from solar.edge.request import Answer, Asked, ClientRequest
 from solar.errors import InvalidRequest, NoBackendAvailable, SolarError
 
 LONGEST_ID = 200  # of a request id that a client may give
 
 _QUERY = re.compile(rb"[\x21-\x7e]*").fullmatch
 _BOOKED = frozenset({"inference", "models", "model", "unknown"})
-
-
-class Answer(NamedTuple):
-    """A complete answer of our own."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-
-_UNDECIDED = Answer(500, [], b"")
-
-
-class Arrival:
-    """A request whose head is here, and what becomes of it: an answer of our own, or a request for a backend."""
-
-    __slots__ = ("cors", "found", "next", "record")
-
-    def __init__(self, record: Record, found: Found, cors: Headers) -> None:
-        self.record = record
-        self.found = found
-        self.cors = cors  # to be added to whatever the client gets
-        self.next: Answer | ClientRequest = _UNDECIDED
 
 
 class Reception:
@@ -57,87 +33,104 @@ class Reception:
         self._pages = pages
         self._sessions = sessions  # where a session's name may stand: header, user, prompt_cache_key
 
-    def arrive(self, method: str, path: str, query: bytes, headers: Headers, client: str) -> Arrival:
-        """A head is here. `path` is percent-decoded and below the mount point; names of `headers` are in lower case."""
+    def read(self, method: str, path: str, query: bytes, headers: Headers) -> Asked:
+        """Understand a head. `path` is percent-decoded and below the mount point; names of `headers` in lower case.
+
+        What comes out depends on nothing else, and never changes.
+        """
         found = locate(path)
-        endpoint = found.endpoint
+        asked = Asked(method, path, query, headers, found)
         given = value_of(headers, b"x-request-id")
-        record = Record(
-            given.decode("ascii") if given is not None and _usable_id(given) else self.relay.new_id(),
-            method=method,
-            path=path,
-            endpoint=endpoint.name if endpoint is not None else found.kind,
-            client=client,
-            started_at=self.relay.clock(),
-        )
-        cors = self._admission.cors(found, headers)
+        asked.request_id = given.decode("ascii") if given is not None and _usable_id(given) else None
+        asked.cors = self._admission.cors(found, headers)
         if method == "OPTIONS":
-            refusal = _misdirected(found, method, path, query)
+            asked.refusal = _misdirected(found, method, path, query)
         else:
-            refusal = self._admission.refusal(found, headers) or _misdirected(found, method, path, query)
-        arrival = Arrival(record, found, cors)
-        if refusal is not None:
-            arrival.next = self.refuse(arrival, refusal)
-        elif endpoint is not None and method == "POST":
-            arrival.next = ClientRequest(record, endpoint, headers, query=query)
-        elif method == "OPTIONS":
-            arrival.next = Answer(204, [*self._admission.preflight(found, headers), _id_header(record)], b"")
-        elif found.kind == "model" and not self._pages.has_model(found.model_id or "") and self._pages.default_backend:
-            arrival.next = request = ClientRequest(record, None, headers, query=query)
+            asked.refusal = self._admission.refusal(found, headers) or _misdirected(found, method, path, query)
+        if asked.refusal is not None:
+            return asked
+        asked.passed = Block(to_backend(headers))
+        if "header" in self._sessions and (named := value_of(headers, b"x-session-id")):
+            asked.session = named.decode("latin-1")
+        kind = value_of(headers, b"content-type") or b""
+        if kind.lstrip()[:10].lower() == b"multipart/":
+            asked.form = kind.decode("latin-1")
+        return asked
+
+    def arrive(self, asked: Asked, client: str) -> ClientRequest:
+        """A request whose head is here: it has its answer already, or is for a backend."""
+        endpoint = asked.endpoint
+        relay = self.relay
+        record = Record(
+            asked.request_id or relay.new_id(),
+            method=asked.method,
+            path=asked.path,
+            endpoint=endpoint.name if endpoint is not None else asked.found.kind,
+            client=client,
+            started_at=relay.clock(),
+        )
+        request = ClientRequest(record, asked)
+        if asked.refusal is not None:
+            request.answer = self.refuse(request, asked.refusal)
+        elif endpoint is None or asked.method != "POST":
+            self._answer(request)
+        return request
+
+    def _answer(self, request: ClientRequest) -> None:
+        """Whatever is no inference."""
+        asked, record = request.asked, request.record
+        found, pages = asked.found, self._pages
+        if asked.method == "OPTIONS":
+            preflight = self._admission.preflight(found, asked.headers)
+            request.answer = Answer(204, [*preflight, _id_header(record)], b"")
+        elif found.kind == "model" and not pages.has_model(found.model_id or "") and pages.default_backend:
             request.method = b"GET"
             request.target = b"/models/" + quote(found.model_id or "", safe="/:@").encode("ascii")
         else:
-            arrival.next = self._page(arrival, headers)
-        return arrival
+            request.answer = self._page(request)
 
-    def stranger(self, method: str, headers: Headers, client: str) -> Arrival:
+    def stranger(self, method: str, headers: Headers, client: str) -> ClientRequest:
         """A request that cannot be told what it wants, as its head is none that we read: to be refused."""
         given = value_of(headers, b"x-request-id")
         request_id = given.decode("ascii") if given is not None and _usable_id(given) else self.relay.new_id()
         now = self.relay.clock()
         record = Record(request_id, method=method, path="", endpoint="unknown", client=client, started_at=now)
-        return Arrival(record, Found("unknown"), [])
+        return ClientRequest(record, Asked(method, "", b"", headers, Found("unknown")))
 
-    def _page(self, arrival: Arrival, headers: Headers) -> Answer:
-        page = self._pages.page(arrival.found, headers)
+    def _page(self, request: ClientRequest) -> Answer:
+        asked = request.asked
+        page = self._pages.page(asked.found, asked.headers)
         if isinstance(page, SolarError):
-            return self.refuse(arrival, page)
+            return self.refuse(request, page)
         status, kind, body, extra = page
-        length = (b"content-length", b"%d" % len(body))
-        answer = [(b"content-type", kind), length, *extra, *arrival.cors, _id_header(arrival.record)]
-        self._book(arrival, status, len(body))
-        return Answer(status, answer, b"" if arrival.record.method == "HEAD" else body)
+        self._book(request, status, len(body))
+        return Answer(status, [(b"content-type", kind), *extra, *asked.cors, _id_header(request.record)], body)
 
-    def refuse(self, arrival: Arrival, error: SolarError) -> Answer:
+    def refuse(self, request: ClientRequest, error: SolarError) -> Answer:
         """The answer that says why not, in the wire's own shape; the request is over."""
-        found, record = arrival.found, arrival.record
-        wire = found.endpoint.wire if found.endpoint is not None else "plain"
-        body, headers = error_answer(error, wire, record.id)
+        asked, record = request.asked, request.record
+        body, headers = error_answer(error, request.wire, record.id)
         if error.status == 405:
-            headers.append((b"allow", ", ".join((*found.methods, "OPTIONS")).encode("ascii")))
+            headers.append((b"allow", ", ".join((*asked.found.methods, "OPTIONS")).encode("ascii")))
         if error.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        headers += arrival.cors
+        headers += asked.cors
         headers.append(_id_header(record))
-        self._let_go(arrival)
-        self._book(arrival, error.status, len(body), error)
-        return Answer(error.status, headers, b"" if record.method == "HEAD" else body)
+        self.relay.release_body(request)
+        self._book(request, error.status, len(body), error)
+        return Answer(error.status, headers, body)
 
-    def left_early(self, arrival: Arrival) -> None:
+    def left_early(self, request: ClientRequest) -> None:
         """The client left in the middle of its request: nothing of it is ever forwarded."""
-        self._let_go(arrival)
-        record = arrival.record
+        self.relay.release_body(request)
+        record = request.record
         record.status, record.end, record.ended_at = 499, "client_gone", self.relay.clock()
         self.relay.book(record)
 
-    def _let_go(self, arrival: Arrival) -> None:
-        if isinstance(arrival.next, ClientRequest):
-            self.relay.release_body(arrival.next)
-
-    def _book(self, arrival: Arrival, status: int, size: int, error: SolarError | None = None) -> None:
-        if arrival.found.kind not in _BOOKED and error is None:
+    def _book(self, request: ClientRequest, status: int, size: int, error: SolarError | None = None) -> None:
+        if request.asked.found.kind not in _BOOKED and error is None:
             return
-        record = arrival.record
+        record = request.record
         record.status = status
         record.bytes_out = size
         record.ended_at = self.relay.clock()
@@ -149,18 +142,8 @@ class Reception:
 
     # --- the body
 
-    def expect(self, request: ClientRequest) -> int | None:
-        """Reserve room for the body that the head declares; returns its length. Raises for what is too much."""
-        declared = value_of(request.headers, b"content-length")
-        if declared is None or not declared.isdigit():
-            return None
-        # Nineteen digits are too many bytes for anyone; int() itself refuses some thousands of them.
-        length = int(declared[:19])
-        self.reserve(request, length)
-        return length
-
     def reserve(self, request: ClientRequest, size: int) -> None:
-        """Make room for `size` more bytes of body."""
+        """Make room for `size` more bytes of body. Raises for what is too much."""
         most = self.relay.options.max_body
         if request.reserved + size > most:
             raise InvalidRequest(
@@ -174,23 +157,17 @@ class Reception:
 
     def complete(self, request: ClientRequest, body: bytes) -> None:
         """The whole body is here: find model, stream and session in it. Raises for what cannot be read."""
-        record = request.record
+        record, asked = request.record, request.asked
         request.body = body
         record.bytes_in = len(body)
         record.body_at = self.relay.clock()
-        kind = value_of(request.headers, b"content-type") or b""
-        if kind.lstrip()[:10].lower() == b"multipart/":
-            seen = peek_multipart(body, kind.decode("latin-1"))
-        else:
-            seen = peek(body)
-        request.peek = seen
+        request.peek = seen = peek(body) if asked.form is None else peek_multipart(body, asked.form)
         record.model = seen.model or ""
         record.stream = seen.stream
         sessions = self._sessions
         if sessions:
-            named = value_of(request.headers, b"x-session-id") if "header" in sessions else None
             request.session = (
-                (named.decode("latin-1") if named else None)
+                asked.session
                 or (seen.prompt_cache_key if "prompt_cache_key" in sessions else None)
                 or (seen.user if "user" in sessions else None)
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from solar.core.headers import Headers
+from solar.core.headers import Block, Headers, wire_of
 from solar.edge.incoming import Incoming
 
 if TYPE_CHECKING:
@@ -36,25 +36,23 @@ class Reply:
     def __repr__(self) -> str:
         return f"<Reply to {self._incoming!r}>"
 
-    def head(self, status: int, headers: Headers) -> None:
+    def head(self, status: int, headers: Block, own: Headers, length: int | None) -> None:
         incoming = self._incoming
-        lines = [_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status, self._door.hall.standing_headers()]
-        sized = False
-        for name, value in headers:
-            if name == b"content-length":
-                sized = True
-            lines += (name, b": ", value, b"\r\n")
-        for name, value in self._cors:
-            lines += (name, b": ", value, b"\r\n")
-        if status in (204, 304):
+        standing = self._door.hall.standing_headers()
+        lines = [_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status, standing, headers.wire]
+        lines += [b"%b: %b\r\n" % header for header in own]
+        if self._cors:
+            lines.append(wire_of(self._cors))
+        if status == 204 or status == 304:
             self._bodiless = True
-        elif not sized:
-            if incoming.version == "1.1":
-                self._chunked = True
-                lines.append(b"transfer-encoding: chunked\r\n")
-            else:  # an HTTP/1.0 client knows no chunks
-                self._until_close = True
-                incoming.keep_alive = False
+        elif length is not None:
+            lines.append(b"content-length: %d\r\n" % length)
+        elif incoming.version == "1.1":
+            self._chunked = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        else:  # an HTTP/1.0 client knows no chunks
+            self._until_close = True
+            incoming.keep_alive = False
         if not incoming.keep_alive:
             lines.append(b"connection: close\r\n")
         elif incoming.version == "1.0":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from solar.core.headers import Headers
+from solar.core.headers import NO_HEADERS, Block, Headers
 from solar.core.openai import Peek
-from solar.core.paths import Endpoint
+from solar.core.paths import Endpoint, Found
 from solar.core.record import Record
+from solar.errors import SolarError
 
 _NOTHING_SEEN = Peek(None, False, None, False, None, None)
 
@@ -15,8 +16,8 @@ _NOTHING_SEEN = Peek(None, False, None, False, None, None)
 class Client(Protocol):
     """The door's side of one exchange. None of these may raise or block."""
 
-    def head(self, status: int, headers: Headers) -> None:
-        """Status and headers of the answer; content-length is among them where it is known."""
+    def head(self, status: int, headers: Block, own: Headers, length: int | None) -> None:
+        """Status and headers of the answer: those of its kind, and its own. `length` of the body, where it is known."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -32,22 +33,59 @@ class Client(Protocol):
         ...
 
 
+class Answer(NamedTuple):
+    """A complete answer of our own."""
+
+    status: int
+    headers: Headers  # without its length
+    body: bytes
+
+
+class Asked:
+    """A request's head, understood. The same head always means the same, so this is kept for the next one like it."""
+
+    __slots__ = (
+        "cors", "endpoint", "form", "found", "headers", "method", "passed", "path", "query", "refusal", "request_id",
+        "session",
+    )  # fmt: skip
+
+    def __init__(self, method: str, path: str, query: bytes, headers: Headers, found: Found) -> None:
+        self.method = method
+        self.path = path
+        self.query = query  # without the question mark, passed on as it came
+        self.headers = headers  # names in lower case
+        self.found = found
+        self.endpoint: Endpoint | None = found.endpoint  # None: no inference
+        self.cors: Headers = []  # to be added to whatever the client gets
+        self.refusal: SolarError | None = None  # why it may not come in
+        self.request_id: str | None = None  # as the client named it
+        self.session: str | None = None  # that its head names
+        self.form: str | None = None  # its content type, if that is a form
+        self.passed: Block = NO_HEADERS  # what a backend sees of the headers
+
+    def __repr__(self) -> str:
+        return f"<Asked {self.method} {self.path[:80]!r}>"
+
+
 class ClientRequest:
-    """What the door read of one request."""
+    """One request: what was asked, and its books."""
 
-    __slots__ = ("body", "endpoint", "headers", "method", "peek", "query", "record", "reserved", "session", "target")
+    __slots__ = ("answer", "asked", "body", "endpoint", "method", "peek", "record", "reserved", "session", "target")
 
-    def __init__(self, record: Record, endpoint: Endpoint | None, headers: Headers, *, query: bytes = b"") -> None:
+    def __init__(self, record: Record, asked: Asked) -> None:
         self.record = record
-        self.endpoint = endpoint  # None: a GET that goes to the default backend
+        self.asked = asked
+        self.endpoint = asked.endpoint  # None: a GET that goes to the default backend
+        self.answer: Answer | None = None  # what needs no backend is answered by this
         self.method = b"POST"
         self.target = b""  # the path under /v1 where there is no endpoint
-        self.headers = headers  # names in lower case
-        self.query = query  # without the question mark, passed on as it came
         self.body = b""
         self.peek: Peek = _NOTHING_SEEN
         self.session: str | None = None
         self.reserved = 0  # bytes of the buffer budget that the body holds
+
+    def __repr__(self) -> str:
+        return f"<ClientRequest {self.record.id} {self.asked!r}>"
 
     @property
     def wire(self) -> str:

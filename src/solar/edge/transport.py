@@ -11,8 +11,7 @@ from typing import NamedTuple, Protocol
 
 from solar.core.attempts import Outcome
 from solar.core.backend import Backend
-
-Headers = list[tuple[bytes, bytes]]  # names in lower case, in the order in which they came
+from solar.core.headers import Headers
 
 
 class UpstreamRequest(NamedTuple):
@@ -24,6 +23,7 @@ class UpstreamRequest(NamedTuple):
     headers: Headers  # complete, but for host and content-length, which the transport sets
     body: bytes
     connect_timeout: float | None  # seconds
+    wire: bytes = b""  # line, host and headers as HTTP/1.1 writes them, if they are at hand already
 
 
 class Failure(NamedTuple):

@@ -12,7 +12,8 @@ from typing import Any
 
 from solar.core.attempts import Outcome, after_replacement, died_unused
 from solar.core.backend import Backend
-from solar.edge.connection import Connection, PoolKey
+from solar.edge.connection import AnswerHead, Connection, PoolKey
+from solar.edge.heads import KnownHeads
 from solar.edge.tasks import Tasks
 from solar.edge.transport import Failure, Sink, UpstreamRequest
 
@@ -24,7 +25,9 @@ class HttpUpstream:
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
+        self.heads: KnownHeads[AnswerHead] = KnownHeads()
         self._idle: dict[PoolKey, list[Connection]] = {}
+        self._keys: dict[str, tuple[Backend, PoolKey]] = {}  # by the backend's id
         self._contexts: dict[tuple[str | None, bool], ssl.SSLContext] = {}
         self._open: set[Connection] = set()
         self.opened = 0  # connections ever opened
@@ -36,7 +39,7 @@ class HttpUpstream:
     def send(self, request: UpstreamRequest, sink: Sink, *, fresh: bool = False) -> HttpCall:
         """Start one request, on a kept connection where there is one; `fresh` insists on a new one."""
         call = HttpCall(self, request, sink, fresh=fresh)
-        kept = None if fresh else self._take(key_of(request.backend))
+        kept = None if fresh else self._take(request.backend)
         if kept is None:
             call.connect()
         else:
@@ -48,8 +51,11 @@ class HttpUpstream:
         """Open connections, idle ones included."""
         return len(self._open)
 
-    def _take(self, key: PoolKey) -> Connection | None:
-        kept = self._idle.get(key)
+    def _take(self, backend: Backend) -> Connection | None:
+        known = self._keys.get(backend.id)
+        if known is None or known[0] is not backend:
+            known = self._keys[backend.id] = (backend, key_of(backend))
+        kept = self._idle.get(known[1])
         while kept:
             connection = kept.pop()
             if not connection.transport.is_closing():
@@ -78,6 +84,7 @@ class HttpUpstream:
 
     def forget(self, backend: Backend) -> None:
         """Close the kept connections of a backend that was removed."""
+        self._keys.pop(backend.id, None)
         for connection in self._idle.pop(key_of(backend), []):
             connection.transport.close()
 
