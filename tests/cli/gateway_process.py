@@ -5,6 +5,7 @@ import json
 import os
 import queue
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,6 +16,17 @@ from pathlib import Path
 from typing import Any
 
 WITHIN = 15.0  # seconds; a machine under load takes its time
+TLS = Path(__file__).resolve().parents[1] / "tls"
+# A server's certificate that signs itself, and one with a chain below a root; each with its key.
+SERVER = ("--tls-cert", str(TLS / "server.pem"), "--tls-key", str(TLS / "server.key"))
+
+
+def trusting(*names: str) -> ssl.SSLContext:
+    """What a client knows that trusts these certificates of ours, and no others."""
+    context = ssl.create_default_context(cafile=str(TLS / names[0]))
+    for name in names[1:]:
+        context.load_verify_locations(TLS / name)
+    return context
 
 
 def clean_environment() -> dict[str, str]:
@@ -71,9 +83,20 @@ class Gateway:
             self._url = self.says("listening url=").partition("url=")[2].split()[0]
         return self._url
 
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def connection(self, trusted: ssl.SSLContext | None = None) -> http.client.HTTPConnection:
+        """A connection of one's own."""
+        scheme, _, place = self.url.partition("://")
+        if scheme == "http":
+            return http.client.HTTPConnection(place, timeout=WITHIN)
+        return http.client.HTTPSConnection(place, timeout=WITHIN, context=trusted or trusting("server.pem"))
+
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
         """The status and the JSON of its answer."""
-        with closing(http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=WITHIN)) as connection:
+        with closing(self.connection()) as connection:
             connection.request("GET", path, headers=dict(headers or {}))
             answer = connection.getresponse()
             return answer.status, json.load(answer)

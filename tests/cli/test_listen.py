@@ -29,6 +29,12 @@ async def test_what_is_written_to_a_client_leaves_at_once_without_uvloop_too() -
         await asyncio.gather(client.wait_closed(), writer.wait_closed())
 
 
+def test_a_platform_that_cannot_share_a_port_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "SO_REUSEPORT")
+    with pytest.raises(InvalidSettings, match="this platform has no SO_REUSEPORT"):
+        listen("127.0.0.1", 0, reuse_port=True)
+
+
 def test_every_address_of_a_name_gets_the_same_port() -> None:
     sockets = listen("localhost", 0)
     assert len({sock.getsockname()[1] for sock in sockets}) == 1

@@ -56,6 +56,29 @@ def test_a_port_in_use_is_one_sentence_and_no_traceback(gateway: Start) -> None:
     )
 
 
+def test_processes_share_a_port_and_one_may_end(gateway: Start) -> None:
+    one = gateway("--port", "0", "--reuse-port")
+    two = gateway("--port", str(one.port), "--reuse-port", "--backend", NOWHERE)
+    assert two.url == one.url
+    seen = set()
+
+    def backends() -> int:
+        seen.add(total := one.get("/health")[1]["backends_total"])  # each time a connection of its own
+        return int(total)
+
+    until(lambda: backends() >= 0 and seen == {0, 1})
+    assert one.stop() == 0
+    assert {backends() for _ in range(8)} == {1}
+
+
+@pytest.mark.parametrize(("first", "second"), [(["--reuse-port"], []), ([], ["--reuse-port"])])
+def test_a_port_is_shared_only_by_those_who_all_say_so(first: list[str], second: list[str], gateway: Start) -> None:
+    one = gateway("--port", "0", *first)
+    two = gateway("--port", str(one.port), *second)
+    assert two.ended() == 1
+    assert two.said.startswith(f"Error: port {one.port} on 127.0.0.1 is in use")
+
+
 def test_on_loopback_it_needs_no_key_and_refuses_foreign_names(gateway: Start) -> None:
     one = gateway("--port", "0", "--allowed-host", "solar.lan")
     assert one.get("/v1/models")[0] == 200
