@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,13 @@ def test_a_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> No
     assert (first.made, again.made, again.value) == (True, False, first.value)
     assert (mode(first.path), mode(first.path.parent)) == (0o600, 0o700)
     assert list((tmp_path / "data").iterdir()) == [first.path]
+
+
+def test_processes_that_start_at_once_make_one_key(tmp_path: Path) -> None:
+    code = "import sys, pathlib, solar.control.keys as keys; print(keys.keep_key(pathlib.Path(sys.argv[1])).value)"
+    command = [sys.executable, "-c", code, str(tmp_path / "data")]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
+    assert len({process.communicate()[0] for process in started}) == 1
 
 
 def test_a_key_that_its_owner_wrote_is_used_and_closed_to_others(tmp_path: Path) -> None:

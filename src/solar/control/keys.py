@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import count
@@ -56,20 +57,32 @@ def keep_key(data_dir: Path) -> KeptKey:
     path = data_dir / "api_key"
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        key, set_aside = _read(path), None
-        if key is None and path.exists():
-            set_aside = _set_aside(path)
-        if key is not None:
-            path.chmod(0o600)
-            return KeptKey(key, path, made=False)
-        key = f"sk-solar-{secrets.token_urlsafe(32)}"
-        _write_whole(path, key)
+        with _alone_in(data_dir):
+            key, set_aside = _read(path), None
+            if key is None and path.exists():
+                set_aside = _set_aside(path)
+            if key is not None:
+                path.chmod(0o600)
+                return KeptKey(key, path, made=False)
+            key = f"sk-solar-{secrets.token_urlsafe(32)}"
+            _write_whole(path, key)
     except OSError as error:
         raise InvalidSettings(
             f"cannot keep a key in {path}: {(error.strerror or str(error)).lower()}; "
             "set a key with --api-key, or a directory that can be written with --data-dir"
         ) from None
     return KeptKey(key, path, made=True, set_aside=set_aside)
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Let nobody else in meanwhile: processes that share a port and start at once must not make a key each."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _read(path: Path) -> str | None:
