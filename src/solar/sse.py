@@ -36,6 +36,9 @@ def usage_in(text: bytes) -> Usage:
     """The last usage figures in a piece of JSON or of an event stream."""
     if b"_tokens" not in text:
         return Usage(None, None)
+    at = text.rfind(b'"usage"')
+    if at > 0 and text.find(b"_tokens", at) > 0:  # else it says null, and an earlier one may say more
+        text = text[at:]
     tokens_in = _PROMPT.findall(text)
     tokens_out = _COMPLETION.findall(text)
     return Usage(int(tokens_in[-1]) if tokens_in else None, int(tokens_out[-1]) if tokens_out else None)

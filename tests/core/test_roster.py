@@ -173,7 +173,7 @@ def test_the_default_backend_takes_what_nobody_has() -> None:
     route = route_of(rost, "unheard-of")
     assert [(c.backend.id, c.model) for c in route.candidates] == [("b", "unheard-of")]
     assert [c.backend.id for c in route_of(rost, "m").candidates] == ["a", "b"]
-    nameless = rost.resolve(None)
+    nameless = rost.resolve("")
     assert nameless is not None
     assert nameless.name == ""
 

@@ -108,7 +108,8 @@ class RetryBudget:
 
     def deposit(self) -> None:
         """A request came in."""
-        self._tokens = min(self.most, self._tokens + self.ratio)
+        if self._tokens < self.most:
+            self._tokens = min(self.most, self._tokens + self.ratio)
 
     def withdraw(self, now: float) -> bool:
         """Take the right to one retry; False when the budget is spent."""

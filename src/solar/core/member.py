@@ -34,11 +34,12 @@ class Member:
         """None when this backend is available; else the one word that says why it is not."""
         if self.draining:
             return "draining"
-        if not self.health.usable:
-            return "loading" if self.health.state == "loading" else "down"
+        health, breaker = self.health, self.breaker
+        if health.state != "healthy" and not health.usable:
+            return "loading" if health.state == "loading" else "down"
         if self.stall.grade == "stalled":
             return "stalled"
-        if not self.breaker.admits(now):
+        if breaker.state != "closed" and not breaker.admits(now):
             return "ejected"
         limit = self.backend.max_in_flight
         if limit is not None and self.load.in_flight >= limit:

@@ -67,7 +67,8 @@ class Record:
     def overhead(self) -> float:
         """Seconds that we took ourselves before the first byte: not the client's upload, the queue's or a backend's."""
         until = self.first_byte_at if self.first_byte_at is not None else self.ended_at
-        return max(0.0, until - self.body_at - self.queued - self.upstream_seconds)
+        seconds = until - self.body_at - self.queued - self.upstream_seconds
+        return seconds if seconds > 0.0 else 0.0
 
     @property
     def first_token(self) -> float | None:

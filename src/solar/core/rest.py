@@ -15,31 +15,31 @@ _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 class Rests:
     """Which (backend, model) rests until when. Times are seconds of one monotonic clock."""
 
-    __slots__ = ("_ends",)
+    __slots__ = ("ends",)
 
     def __init__(self) -> None:
-        self._ends: OrderedDict[tuple[str, str], float] = OrderedDict()  # in the order in which they were sent to rest
+        self.ends: OrderedDict[tuple[str, str], float] = OrderedDict()  # in the order in which they were sent to rest
 
     def __repr__(self) -> str:
-        return f"<Rests {len(self._ends)} resting>"
+        return f"<Rests {len(self.ends)} resting>"
 
     def rest(self, backend_id: str, model: str, until: float) -> None:
         """Let the model rest on that backend. Of two answers, the one that asks for longer counts."""
         key = (backend_id, model)
-        self._ends[key] = max(until, self._ends.pop(key, 0.0))
+        self.ends[key] = max(until, self.ends.pop(key, 0.0))
         # No rest is longer than LONGEST, so this one began after `until - LONGEST`. What ended by then goes, or names
         # that nobody asks for again would stay for ever.
-        while next(iter(self._ends.values())) <= until - LONGEST:
-            self._ends.popitem(last=False)
+        while next(iter(self.ends.values())) <= until - LONGEST:
+            self.ends.popitem(last=False)
 
     def until(self, backend_id: str, model: str, now: float) -> float:
         """When the rest ends; 0 when it does not rest."""
-        if not self._ends:
+        if not self.ends:
             return 0.0
         key = (backend_id, model)
-        end = self._ends.get(key, 0.0)
+        end = self.ends.get(key, 0.0)
         if end and end <= now:
-            del self._ends[key]
+            del self.ends[key]
             return 0.0
         return end
 

@@ -181,14 +181,13 @@ class Roster:
 
     # --- decisions
 
-    def resolve(self, model: str | None) -> Route | None:
-        """Who serves `model`; the default backend takes what nobody has. None: nobody."""
+    def resolve(self, model: str) -> Route | None:
+        """Who serves `model`, "" where none is named; the default backend takes what nobody has. None: nobody."""
         route = self.catalog.resolve(model, self.options.prefix_fallback) if model else None
         if route is None and self.options.default_backend is not None:
             member = self.members.get(self.options.default_backend)
             if member is not None:
-                name = model or ""
-                return Route(name, (Candidate(member, name, 1.0),))
+                return Route(model, (Candidate(member, model, 1.0),))
         return route
 
     def may_appear(self) -> bool:
@@ -203,19 +202,21 @@ class Roster:
             places, preferred = self._session_order(route, session)
         best: Candidate | None = None
         best_value = None
-        rests = self.rests
+        rests = self.rests if self.rests.ends else None
+        policy = self._policy
         refused: dict[str, list[Candidate]] = {}
         for candidate in route.candidates:
-            backend = candidate.member.backend
-            if backend.id in tried:
+            member = candidate.member
+            backend = member.backend
+            if tried and backend.id in tried:
                 continue
-            why = candidate.member.why_not(now)
-            if why is None and rests.until(backend.id, candidate.model, now):
+            why = member.why_not(now)
+            if why is None and rests is not None and rests.until(backend.id, candidate.model, now):
                 why = "resting"
             if why is not None:
                 refused.setdefault(why, []).append(candidate)
                 continue
-            value = self._policy(candidate, places[backend.id] if places is not None else 0)
+            value = policy(candidate, places[backend.id] if places is not None else 0)
             if best is None or value < best_value:
                 best, best_value = candidate, value
         if best is None:
@@ -268,13 +269,13 @@ class Roster:
 
     def freed(self, member: Member) -> None:
         """A place on `member` came free, or it became available: ask those who wait for its models, oldest first."""
-        if len(self.room):
+        if self.room.seats:
             takes_anything = member.backend.id == self.options.default_backend
             self._ask(self.room.by_model() if takes_anything else self.catalog.names_on(member.backend.id))
 
     def changed(self) -> None:
         """Anything may have changed: ask the head of every queue."""
-        if len(self.room):
+        if self.room.seats:
             self._ask(self.room.by_model())
 
     def _ask(self, names: Iterable[str]) -> None:

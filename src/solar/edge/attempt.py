@@ -118,9 +118,6 @@ class Attempt:
 
     # --- verdicts: what it says of its backend
 
-    def succeeded(self, now: float) -> None:
-        self.member.breaker.succeeded(self._epoch, now)
-
     def abandoned(self, now: float) -> None:
         """It says nothing: the client left, or the answer was the client's fault or a 500 that nobody contradicted."""
         self.member.breaker.abandoned(self._epoch, now)
@@ -137,7 +134,7 @@ class Attempt:
         elif self.status in (429, 500, 503):
             self.abandoned(now)
         else:
-            self.succeeded(now)
+            self.member.breaker.succeeded(self._epoch, now)
 
     def release(self, now: float) -> None:
         """Give the slot back; those who wait for it hear of it."""

@@ -94,10 +94,10 @@ class Exchange:
         relay.roster.budget.deposit()
         if relay.stopping:
             return self._fail(answers.stopping())
-        return self._place(relay.clock(), new=True)
+        return self._place(self.record.body_at, new=True)
 
     def _route(self) -> Route | None:
-        return self._relay.roster.resolve(self.record.model or None)
+        return self._relay.roster.resolve(self.record.model)
 
     def _choose(self, route: Route | None, now: float) -> Pick | Refusal:
         roster = self._relay.roster
@@ -112,9 +112,10 @@ class Exchange:
 
     def _place(self, now: float, *, new: bool = False) -> None:
         """Send to the best candidate that was not tried; wait, or answer, where there is none."""
-        route = self._route()
+        roster = self._relay.roster
+        route = roster.resolve(self.record.model)
         name = route.name if route is not None else ""  # one queue for all names that nobody knows yet
-        if new and self._relay.roster.room.waiting(name):  # nobody overtakes those who wait
+        if new and roster.room.seats and roster.room.waiting(name):  # nobody overtakes those who wait
             return self._join(name, now)
         choice = self._choose(route, now)
         if isinstance(choice, Pick):
@@ -574,7 +575,8 @@ class Exchange:
         if self._state == _CLOSED:  # the client left while it was told the end
             return
         self._state = _CLOSED
-        self._forget_500(now)
+        if self._unproved_500 is not None:
+            self._forget_500(now)
         record = self.record
         record.ended_at = now
         record.end = "client_gone" if self._gone and not self._served else end

@@ -54,15 +54,16 @@ class FrontDoor(Reader, asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]  # a TCP or TLS connection is always a full Transport
         peer = transport.get_extra_info("peername")
         self.client = peer[0] if isinstance(peer, tuple) else ""
-        self.since = self.hall.clock()
+        self.since = self.hall.now
         self.hall.enter(self)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        self.since = self.hall.clock()
+        self.since = self.hall.now
         self._read(data)
-        self._mind_the_queue()
+        if self._behind or self._reading_paused or (self._line and self._line[0].cycle is not None):
+            self._mind_the_queue()
 
     def eof_received(self) -> bool:
         """A client of an inference that closes its side has left; others still get their answer."""
@@ -237,7 +238,7 @@ class FrontDoor(Reader, asyncio.Protocol):
     def answered(self, incoming: Incoming) -> None:
         """The answer to the first in line is written."""
         incoming.answered = True
-        self.since = self.hall.clock()
+        self.since = self.hall.now
         if incoming.refusal is not None:
             self._close(linger=True)
         elif incoming.complete:

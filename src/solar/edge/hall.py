@@ -40,7 +40,7 @@ class Hall:
         tls: bool = False,
     ) -> None:
         self.reception = reception
-        self.clock = reception.relay.clock
+        self.now = reception.relay.clock()  # as of the last tick: near enough for patience of many seconds
         self.app = app  # for the paths that the router does not know
         self.tls = tls
         self.heads: KnownHeads[KnownRequest] = KnownHeads()
@@ -76,6 +76,7 @@ class Hall:
 
     def tick(self, now: float) -> None:
         """Let every connection look at its clocks, once a second."""
+        self.now = now
         if now - self._looked_at < LOOK_EVERY:
             return
         self._looked_at = now

@@ -144,12 +144,13 @@ class Reception:
 
     def reserve(self, request: ClientRequest, size: int) -> None:
         """Make room for `size` more bytes of body. Raises for what is too much."""
-        most = self.relay.options.max_body
+        relay = self.relay
+        most = relay.options.max_body
         if request.reserved + size > most:
             raise InvalidRequest(
                 f"the request's body is larger than {most} bytes, the limit here", status=413, code="body_too_large"
             )
-        if not self.relay.reserve(size):
+        if not relay.reserve(size):
             raise NoBackendAvailable(
                 "too many request bodies are in memory now; try again shortly", code="buffers_full", retry_after=1.0
             )

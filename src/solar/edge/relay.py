@@ -105,10 +105,11 @@ class Relay:
 
     def closed(self, exchange: Exchange) -> None:
         """The books on a request are closed."""
-        self.release_body(exchange.request)
+        if exchange.request.reserved:
+            self.release_body(exchange.request)
         self.open.discard(exchange)
         self.book(exchange.record)
-        if not self.open:
+        if self._idle and not self.open:
             idle, self._idle = self._idle, []
             for waiter in idle:
                 if not waiter.done():

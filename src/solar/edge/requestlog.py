@@ -17,6 +17,7 @@ _AT_MOST = 64 * 1024  # characters that wait to be written
 _EVERY = 0.2  # seconds
 
 _LEVELS = {"broken": logging.WARNING, "failed": logging.WARNING}
+_WORDS = {logging.INFO: "INFO", logging.WARNING: "WARNING"}
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+").fullmatch  # printable ASCII without space, quote, equals sign and backslash
 
 Fields = dict[str, str | int | float]
@@ -71,33 +72,36 @@ class RequestLine:
         return fields
 
     def __str__(self) -> str:
-        # The same as fields(), written out: three times as fast as joining pairs, and paid for each request.
-        record = self.record
-        first, tokens_in, tokens_out = record.first_byte_at, record.tokens_in, record.tokens_out
-        line = (
-            f"request id={_quoted(record.id)} endpoint={record.endpoint} model={_often_quoted(record.model)}"
-            f" backend={_often_quoted(record.backend)} status={record.status} end={record.end}"
-            f" attempts={record.attempts} queued_ms={record.queued * 1000:.1f}"
-            f" duration_ms={(record.ended_at - record.started_at) * 1000:.1f}"
-            f" bytes_in={record.bytes_in} bytes_out={record.bytes_out} client={_often_quoted(record.client)}"
-        )
-        if first is not None:
-            line += f" ttft_ms={(first - record.started_at) * 1000:.1f} overhead_ms={record.overhead * 1000:.2f}"
-        if tokens_in is not None:
-            line += f" tokens_in={tokens_in}"
-        if tokens_out is not None:
-            line += f" tokens_out={tokens_out}"
-        if record.stream:
-            line += f" events={record.events}"
-        if record.resolved != record.model and record.resolved:
-            line += f" resolved={_quoted(record.resolved)}"
-        if record.session_broken:
-            line += " session=broken"
-        if record.code is not None:
-            line += f" code={_quoted(record.code)}"
-        if record.detail:
-            line += f" detail={_quoted(record.detail)}"
-        return line
+        return text_of(self.record)
+
+
+def text_of(record: Record) -> str:
+    """The same as the fields, written out: three times as fast as joining pairs, and paid for each request."""
+    first, tokens_in, tokens_out = record.first_byte_at, record.tokens_in, record.tokens_out
+    line = (
+        f"request id={_quoted(record.id)} endpoint={record.endpoint} model={_often_quoted(record.model)}"
+        f" backend={_often_quoted(record.backend)} status={record.status} end={record.end}"
+        f" attempts={record.attempts} queued_ms={record.queued * 1000:.1f}"
+        f" duration_ms={(record.ended_at - record.started_at) * 1000:.1f}"
+        f" bytes_in={record.bytes_in} bytes_out={record.bytes_out} client={_often_quoted(record.client)}"
+    )
+    if first is not None:
+        line += f" ttft_ms={(first - record.started_at) * 1000:.1f} overhead_ms={record.overhead * 1000:.2f}"
+    if tokens_in is not None:
+        line += f" tokens_in={tokens_in}"
+    if tokens_out is not None:
+        line += f" tokens_out={tokens_out}"
+    if record.stream:
+        line += f" events={record.events}"
+    if record.resolved != record.model and record.resolved:
+        line += f" resolved={_quoted(record.resolved)}"
+    if record.session_broken:
+        line += " session=broken"
+    if record.code is not None:
+        line += f" code={_quoted(record.code)}"
+    if record.detail:
+        line += f" detail={_quoted(record.detail)}"
+    return line
 
 
 def _short(value: str) -> str:
@@ -132,7 +136,7 @@ class RequestLog:
         if not logger.isEnabledFor(level):
             return
         if (lines := _only_lines(logger)) is not None:
-            lines.request(RequestLine(record), level, logger.name)
+            lines.request(record, level, logger.name)
         else:
             # Not logger.log(): it would search the stack for its caller, which is always this line.
             said = logger.makeRecord(logger.name, level, __file__, 0, RequestLine(record), (), None, "closed")
@@ -220,14 +224,14 @@ class BatchedLines(logging.Handler):
             return
         self._add(line, record.levelno)
 
-    def request(self, line: RequestLine, level: int, name: str) -> None:
-        """The same for the line of a request, without a record of the logging module's: half the cost."""
-        created, word = time.time(), logging.getLevelName(level)
+    def request(self, record: Record, level: int, name: str) -> None:
+        """The same for the line of a request, without a record of the logging module's: a third of the cost."""
+        created, word = time.time(), _WORDS[level]
         if self._json:
-            said = {"time": _time(created), "level": word, "logger": name, "message": "request", **line.fields()}
-            self._add(json.dumps(said) + "\n", level)
+            said: dict[str, object] = {"time": _time(created), "level": word, "logger": name, "message": "request"}
+            self._add(json.dumps(said | RequestLine(record).fields()) + "\n", level)
         else:
-            self._add(f"{_time(created)} {word} {line}\n", level)
+            self._add(f"{_time(created)} {word} {text_of(record)}\n", level)
 
     def _add(self, line: str, level: int) -> None:
         self._lines.append(line)

@@ -64,8 +64,10 @@ class HttpUpstream:
 
     def keep(self, connection: Connection) -> None:
         """Take a connection back whose answer ended cleanly."""
-        kept = self._idle.setdefault(connection.key, [])
-        if len(kept) < MAX_IDLE:
+        kept = self._idle.get(connection.key)
+        if kept is None:
+            self._idle[connection.key] = [connection]
+        elif len(kept) < MAX_IDLE:
             kept.append(connection)
         else:
             connection.transport.close()
