@@ -23,8 +23,10 @@ LEAVE_EVERY = 0.1  # seconds between two looks for clients that TLS waits for
 AFTER_DRAIN = 5  # seconds that clients have to read the last events, once the router has ended their streams
 
 
-def _end_reading(sock: socket.socket) -> None:
+def _end_reading(sock: socket.socket | None) -> None:
     """Let the next read find the end; what is on its way to the client still goes."""
+    if sock is None:  # the connection is gone, and its protocol hears of it next
+        return
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as same:  # uvloop's cannot do it
         same.shutdown(socket.SHUT_RD)
 
