@@ -7,7 +7,7 @@ import os
 import random
 import shlex
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,7 +59,7 @@ _taken: set[int] = set()
 
 
 def contestants(
-    backends: tuple[int, int], *, doors: Iterable[str], peers: bool, room: int = CLIENTS
+    backends: tuple[int, int], *, doors: Iterable[str], peers: Sequence[str], room: int = CLIENTS
 ) -> tuple[list[Contestant], dict[str, str]]:
     """Those that can run here, and why the others cannot. `room`: how many clients a proxy must bear."""
     found: list[Contestant] = []
@@ -71,14 +71,13 @@ def contestants(
         else:
             found.append(make(where, backends, room))
     found += _ours(backends, set(doors))
-    if peers:
-        versions = json.loads(PEERS_FOUND.read_text())
-        makers = {"litellm": _litellm, "sglang-router": _sglang, "vllm-router": _vllm, "portkey": _portkey}
-        for name, maker in makers.items():
-            if name in versions:
-                found.append(maker(versions[name], backends))
-            else:
-                absent[name] = "could not be installed"
+    makers = {"litellm": _litellm, "sglang-router": _sglang, "vllm-router": _vllm, "portkey": _portkey}
+    versions = json.loads(PEERS_FOUND.read_text()) if PEERS_FOUND.exists() else {}
+    for name in peers:
+        if name in versions:
+            found.append(makers[name](versions[name], backends))
+        else:
+            absent[name] = "could not be installed"
     return found, absent
 
 

@@ -40,8 +40,8 @@ def kind(machine: dict[str, Any]) -> str:
 @cache
 def solar() -> str:
     """What is measured: version and commit, with "-dirty" where files differ from it."""
-    commit = said(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"], r"(\S+)")
-    return f"{importlib.metadata.version('solar-control')}, commit {commit}"
+    commit = said(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"], r"^([0-9a-f]{7,}\S*)\s")
+    return f"{importlib.metadata.version('solar-control')}, commit {'unknown' if commit == '?' else commit}"
 
 
 def said(command: list[str], pattern: str) -> str:

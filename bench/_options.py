@@ -56,7 +56,8 @@ def parse(words: list[str]) -> argparse.Namespace:
             parser.error(f"--{name} knows {', '.join(known)}; got {', '.join(unknown)}")
         setattr(given, name, chosen)
     given.part = (given.only, given.doors, given.works) != (NAMES, DOORS, WORKS)
-    given.peers = given.peers or (given.only != NAMES and not set(OTHERS).isdisjoint(given.only))
+    named = given.peers or given.only != NAMES
+    given.peers = tuple(name for name in OTHERS if named and name in given.only)
     if given.rounds is not None and given.rounds < 1:
         parser.error("--rounds must be at least 1")
     return given

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def alone() -> Iterator[None]:
         yield
 
 
-def provide(*, peers: bool, engine: bool) -> None:
+def provide(*, peers: Sequence[str], engine: bool) -> None:
     """Everything that a run needs. What cannot be had and can be done without is left out, and said."""
     if sys.platform != "linux":
         sys.exit("The benchmark needs Linux: its programs use epoll, and CPU time is read from /proc.")
@@ -53,7 +53,7 @@ def provide(*, peers: bool, engine: bool) -> None:
     _compile("load")
     _provide_python()
     if peers:
-        _provide_peers()
+        _provide_peers(peers)
     if engine:
         _provide_engine()
 
@@ -155,16 +155,15 @@ def _provide_engine() -> None:
 # --- peers
 
 
-def _provide_peers() -> None:
+def _provide_peers(names: Sequence[str]) -> None:
     """Each in an environment of its own, as their dependencies contradict each other. One that fails is left out."""
     PEERS.mkdir(exist_ok=True)
     found: dict[str, str] = json.loads(PEERS_FOUND.read_text()) if PEERS_FOUND.exists() else {}
-    for name, package in PYTHON_PEERS.items():
+    for name in names:
         if name not in found:
-            found[name] = _python_peer(name, package)
-    if "portkey" not in found:
-        found["portkey"] = _node_peer()
-    PEERS_FOUND.write_text(json.dumps({name: version for name, version in found.items() if version}))
+            version = _python_peer(name, PYTHON_PEERS[name]) if name in PYTHON_PEERS else _node_peer()
+            found |= {name: version} if version else {}
+            PEERS_FOUND.write_text(json.dumps(found))
 
 
 def _python_peer(name: str, package: str) -> str:
