@@ -138,7 +138,8 @@ class Room:
         client.stop()
         self._processes.remove(client)
         if code != 0 or not (into / "profile_export.jsonl").exists():
-            raise EngineFailed(f"the client failed ({code}).\n{client.last_words()}")
+            gone = "".join(f"; {process.log.stem} has ended" for process in self._processes if process.ended)
+            raise EngineFailed(f"{client.last_words()}\nThe client failed ({code}){gone}.")
         return _figures(into, questions, tokens)
 
 
@@ -215,7 +216,8 @@ def _table(rounds: list[dict[str, dict[str, float]]]) -> str:
         added = statistics.median(b - a for a, b in zip(ways["direct"], ways["solar"], strict=True))
         noise = max(ways["direct"]) - min(ways["direct"])
         verdict = "yes" if abs(added) <= noise else "no"
-        rows.append([title, *cells, f"{added:+,.{digits}f}", f"{noise:,.{digits}f}", verdict])
+        verdict, shown = (verdict, f"{noise:,.{digits}f}") if len(rounds) > 1 else ("-", "-")
+        rows.append([title, *cells, f"{added:+,.{digits}f}", shown, verdict])
     return table(["", "direct", "through Solar", "difference", "noise", "within noise"], rows)
 
 

@@ -24,7 +24,7 @@ class Scale:
     tokens: int  # of its answers
 
 
-QUICK = Scale(rounds=2, seconds=0.6, open_seconds=1.0, chunks=100, streams=(1_000,), questions=8, tokens=24)
+QUICK = Scale(rounds=2, seconds=0.5, open_seconds=1.0, chunks=100, streams=(1_000,), questions=8, tokens=24)
 NORMAL = Scale(rounds=5, seconds=1.5, open_seconds=4.0, chunks=200, streams=(1_000,), questions=16, tokens=64)
 FULL = Scale(rounds=5, seconds=2.0, open_seconds=6.0, chunks=200, streams=(1_000, 10_000), questions=32, tokens=64)
 
