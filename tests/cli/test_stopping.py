@@ -11,9 +11,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from gateway_process import WITHIN, Gateway, clean_environment, until
+from gateway_process import SERVER, WITHIN, Gateway, clean_environment, until
 
 Start = Callable[..., Gateway]
+ways_in = pytest.mark.parametrize(
+    "way_in", [(), SERVER, (*SERVER, "--door", "asgi")], ids=["http", "https", "https-asgi"]
+)
 
 
 @pytest.fixture
@@ -31,7 +34,8 @@ def slow_url() -> Iterator[str]:
 def streaming(gateway: Gateway) -> Iterator[http.client.HTTPResponse]:
     """A stream that has begun."""
     body = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "hello"}]})
-    with closing(http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=WITHIN)) as connection:
+    assert gateway.url
+    with closing(gateway.connection()) as connection:
         connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         assert answer.status == 200
@@ -45,8 +49,9 @@ def refuses(url: str) -> bool:
         return probe.connect_ex((host, int(port))) != 0
 
 
-def test_what_is_in_flight_ends_before_the_gateway_does(gateway: Start, slow_url: str) -> None:
-    one = gateway("--port", "0", "--backend", slow_url)
+@ways_in
+def test_what_is_in_flight_ends_before_the_gateway_does(way_in: tuple[str, ...], gateway: Start, slow_url: str) -> None:
+    one = gateway("--port", "0", "--backend", slow_url, *way_in)
     with streaming(one) as answer:
         one.process.send_signal(signal.SIGTERM)
         assert answer.read().endswith(b"data: [DONE]\n\n")
@@ -55,8 +60,11 @@ def test_what_is_in_flight_ends_before_the_gateway_does(gateway: Start, slow_url
     assert "stopping in_flight=1 " in one.said
 
 
-def test_a_stream_that_outlasts_the_drain_ends_with_an_error_and_no_done(gateway: Start, slow_url: str) -> None:
-    one = gateway("--port", "0", "--backend", slow_url, "--drain-seconds", "0.2")
+@ways_in
+def test_a_stream_that_outlasts_the_drain_ends_with_an_error_and_no_done(
+    way_in: tuple[str, ...], gateway: Start, slow_url: str
+) -> None:
+    one = gateway("--port", "0", "--backend", slow_url, "--drain-seconds", "0.2", *way_in)
     with streaming(one) as answer:
         one.process.send_signal(signal.SIGTERM)
         with pytest.raises(http.client.IncompleteRead) as cut:
