@@ -20,29 +20,29 @@ _CUT = {
 }
 
 
-def retry_advice(status: int, headers: Headers, attempts: int) -> Headers:
-    """What keeps the SDKs from trying again what was tried elsewhere already, unless the backend has advice."""
-    if status < 500 or attempts < 2 or _has_retry_advice(headers):
-        return []
-    return [(b"x-should-retry", b"false")]
+def with_retry_advice(headers: Block, attempts: int) -> Block:
+    """The headers of a 5xx, with what keeps the SDKs from trying again what was tried elsewhere already."""
+    if attempts < 2 or _has_retry_advice(headers.pairs):
+        return headers
+    return Block([*headers.pairs, (b"x-should-retry", b"false")])
 
 
 def _has_retry_advice(headers: Headers) -> bool:
     return any(name in (b"retry-after", b"retry-after-ms", b"x-should-retry") for name, _ in headers)
 
 
-def route_headers(record: Record, attempts: int) -> Headers:
-    """What we have to say about the way that a request took."""
-    headers = [
-        (b"x-request-id", record.id.encode("latin-1")),
-        (b"x-solar-attempts", b"%d" % attempts),
-        (b"x-solar-overhead-ms", b"%.3f" % (record.overhead * 1000)),
-    ]
+def route_lines(record: Record, attempts: int) -> bytes:
+    """What we have to say about the way that a request took, as HTTP/1.1 writes it."""
+    lines = b"x-request-id: %b\r\nx-solar-attempts: %d\r\nx-solar-overhead-ms: %.3f\r\n" % (
+        record.id.encode("latin-1"),
+        attempts,
+        record.overhead * 1000,
+    )
     if record.backend:
-        headers.append((b"x-solar-backend", record.backend.encode("utf-8")))
+        lines += b"x-solar-backend: %b\r\n" % record.backend.encode("utf-8")
     if record.session_broken:
-        headers.append((b"x-session-broken", b"true"))
-    return headers
+        lines += b"x-session-broken: true\r\n"
+    return lines
 
 
 def error_answer(error: SolarError, wire: str, request_id: str, *, attempts: int = 0) -> tuple[bytes, Headers]:

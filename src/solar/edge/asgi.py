@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from solar.core.headers import Block, Headers, value_of
+from solar.core.headers import Block, Headers, pairs_of, value_of
 from solar.edge.answers import error_answer
 from solar.edge.exchange import Exchange
 from solar.edge.reception import Reception
@@ -125,8 +125,8 @@ class AsgiClient:
         self._full = False
         self._wake: asyncio.Future[None] | None = None
 
-    def head(self, status: int, headers: Block, own: Headers, length: int | None) -> None:
-        said = [*headers.pairs, *own, *self.cors]
+    def head(self, status: int, headers: Block, route: bytes, length: int | None) -> None:
+        said = [*headers.pairs, *pairs_of(route), *self.cors]
         if length is not None and status not in (204, 304):
             self._sized = True
             said.append((b"content-length", b"%d" % length))

@@ -7,7 +7,7 @@ import logging
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from solar.core.headers import NO_HEADERS, Headers
+from solar.core.headers import Block, Headers
 from solar.edge.incoming import Incoming
 from solar.edge.reply import Reply
 
@@ -137,4 +137,4 @@ class Cycle:
             elif name not in _OURS:
                 headers.append((name, value))
         self.begun = True
-        self._reply.head(status, NO_HEADERS, headers, self._left)
+        self._reply.head(status, Block(headers), b"", self._left)

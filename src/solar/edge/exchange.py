@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from solar.core.attempts import Attempts, Outcome, outcome_of_status
 from solar.core.dialects import DIALECTS
-from solar.core.headers import NO_HEADERS, AnswerHeaders, Block, Headers
+from solar.core.headers import AnswerHeaders, Block, Headers
 from solar.core.health import says_loading
 from solar.core.record import End
 from solar.core.roster import RETRY_AFTER_LOADING, Pick, Refusal
@@ -327,17 +327,16 @@ class Exchange:
     def _relay_head(self) -> None:
         """Send the head of the backend's answer, as the client shall see it."""
         attempt = self._attempt
-        headers, count = attempt.headers, self.attempts.count
-        own = answers.retry_advice(attempt.status, headers, count) if attempt.status >= 500 else []
-        self._send_head(
-            attempt.status, headers.passed if self._watch is None else headers.as_stream, own, attempt.length
-        )
+        headers = attempt.headers.passed if self._watch is None else attempt.headers.as_stream
+        if attempt.status >= 500:
+            headers = answers.with_retry_advice(headers, self.attempts.count)
+        self._send_head(attempt.status, headers, attempt.length)
 
-    def _send_head(self, status: int, headers: Block, own: Headers, length: int | None) -> None:
+    def _send_head(self, status: int, headers: Block, length: int | None) -> None:
         if not self._gone:
             self.record.status = status
             self._head_sent = True
-            self._client.head(status, headers, own + answers.route_headers(self.record, self.attempts.count), length)
+            self._client.head(status, headers, answers.route_lines(self.record, self.attempts.count), length)
 
     def _write(self, data: bytes, now: float) -> None:
         if not self._gone:
@@ -444,7 +443,7 @@ class Exchange:
                 self._client.abort()
             return self._close("broken", now, code=error.code, detail=detail)
         body, headers = answers.error_answer(error, wire, record.id, attempts=self.attempts.count)
-        self._send_head(error.status, NO_HEADERS, headers, len(body))
+        self._send_head(error.status, Block(headers), len(body))
         self._write(body, now)
         if not self._gone:
             self._client.end()
@@ -531,7 +530,7 @@ class Exchange:
             if self._state not in (_QUEUED, _WAITING) or not options.keepalive_while_waiting:
                 return
             if not self._head_sent:
-                self._send_head(200, answers.EVENT_STREAM, [], None)
+                self._send_head(200, answers.EVENT_STREAM, None)
         elif watch.inside or self._state != _ANSWERING:
             return
         elif not self._head_sent:

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from urllib.parse import unquote_to_bytes
 
-from solar.core.headers import NO_HEADERS
+from solar.core.headers import Block
 from solar.core.paths import locate
 from solar.edge.cycle import Cycle
 from solar.edge.exchange import Exchange
@@ -230,7 +230,7 @@ class FrontDoor(Reader, asyncio.Protocol):
         if not incoming.complete and incoming.unread() > SKIP:
             incoming.keep_alive = False
         reply = Reply(self, incoming, [])
-        reply.head(answer.status, NO_HEADERS, answer.headers, len(answer.body))
+        reply.head(answer.status, Block(answer.headers), b"", len(answer.body))
         if answer.body:
             reply.write(answer.body)
         reply.end()

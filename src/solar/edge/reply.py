@@ -36,11 +36,10 @@ class Reply:
     def __repr__(self) -> str:
         return f"<Reply to {self._incoming!r}>"
 
-    def head(self, status: int, headers: Block, own: Headers, length: int | None) -> None:
+    def head(self, status: int, headers: Block, route: bytes, length: int | None) -> None:
         incoming = self._incoming
         standing = self._door.hall.standing_headers()
-        lines = [_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status, standing, headers.wire]
-        lines += [b"%b: %b\r\n" % header for header in own]
+        lines = [_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status, standing, headers.wire, route]
         if self._cors:
             lines.append(wire_of(self._cors))
         if status == 204 or status == 304:

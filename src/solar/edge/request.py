@@ -16,8 +16,11 @@ _NOTHING_SEEN = Peek(None, False, None, False, None, None)
 class Client(Protocol):
     """The door's side of one exchange. None of these may raise or block."""
 
-    def head(self, status: int, headers: Block, own: Headers, length: int | None) -> None:
-        """Status and headers of the answer: those of its kind, and its own. `length` of the body, where it is known."""
+    def head(self, status: int, headers: Block, route: bytes, length: int | None) -> None:
+        """Status and headers of the answer, and as HTTP/1.1 writes them those that tell of the way that it took.
+
+        `length` is the body's in bytes, where it is known.
+        """
         ...
 
     def write(self, data: bytes) -> None:
