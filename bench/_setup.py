@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -64,6 +65,18 @@ def go_on_with(script: str, words: list[str]) -> None:
     os.execv(PYTHON, [str(PYTHON), str(BENCH / script), *words])  # noqa: S606  no shell is wanted
 
 
+def _done(*command: str, silent: bool = False) -> bool:
+    """Run it; whether that went well. Ctrl-C reaches also what it started, however it came to us."""
+    output = subprocess.DEVNULL if silent else None
+    with subprocess.Popen(command, cwd=ROOT, stdout=output, start_new_session=True) as process:
+        try:
+            return process.wait() == 0
+        except KeyboardInterrupt:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait()
+            raise
+
+
 # --- programs
 
 
@@ -72,9 +85,9 @@ def _provide_programs() -> None:
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         packages = [DEBIAN[name] for name in missing]
         say(f"Installing Debian packages: {', '.join(packages)}")
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
         for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-            if subprocess.run(["apt-get", "-qq", *words], env=environment, stdout=subprocess.DEVNULL).returncode != 0:
+            if not _done(*apt, *words, silent=True):
                 say("apt-get failed: its own words stand above.")
                 break
         missing = [name for name in DEBIAN if not program(name)]
@@ -95,7 +108,7 @@ def _compile(name: str) -> None:
     if target.exists() and target.stat().st_mtime > newest:
         return
     say(f"Compiling {name}.c")
-    if subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", target, source]).returncode != 0:
+    if not _done("cc", "-O2", "-Wall", "-Wextra", "-o", str(target), str(source)):
         sys.exit("cc failed: its own words stand above. It needs a libc with epoll_pwait2 (glibc 2.35 or newer).")
 
 
@@ -124,7 +137,7 @@ def _pip(python: Path, *arguments: str) -> None:
 
 
 def _must(*command: str) -> None:
-    if subprocess.run(command, cwd=ROOT).returncode != 0:
+    if not _done(*command):
         sys.exit(f"`{Path(command[0]).name} {' '.join(command[1:4])} ...` failed: its own words stand above.")
 
 
@@ -174,7 +187,7 @@ def _python_peer(name: str, package: str) -> str:
     python = room / "bin" / "python"
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input"]
     for command in ([sys.executable, "-m", "venv", str(room)], [*pip, "install", "--quiet", package]):
-        if subprocess.run(command).returncode != 0:
+        if not _done(*command):
             say(f"{name} could not be installed: it is left out")
             return ""
     asked = f"import importlib.metadata; print(importlib.metadata.version({package.partition('[')[0]!r}))"
@@ -189,7 +202,7 @@ def _node_peer() -> str:
         return ""
     say(f"Installing {NODE_PEER}: this can take minutes")
     room.mkdir(exist_ok=True)
-    if subprocess.run([npm, "install", "--silent", "--prefix", str(room), NODE_PEER]).returncode != 0:
+    if not _done(npm, "install", "--silent", "--prefix", str(room), NODE_PEER):
         say("portkey could not be installed: it is left out")
         return ""
     facts = json.loads((room / "node_modules" / NODE_PEER / "package.json").read_text())
