@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
-import os
 import shutil
 import sys
 import time
@@ -29,6 +29,9 @@ class Run:
         self.samples: dict[str, dict[str, list[Sample | None]]] = {}  # work -> contestant -> a sample a round
         self.failures: dict[str, dict[str, list[str]]] = {}  # of them, why
         self.cross_check: dict[str, Any] = {}
+        self.who: dict[str, Contestant] = {}
+        self.left_out: dict[str, str] = {}  # who or what, and why
+        self.places: list[str] = []
 
     def record(self, work: str, contestant: Contestant, sample: Sample | None) -> None:
         """One sample of one round; None where it failed."""
@@ -109,52 +112,65 @@ def _glance(work: Work, sample: Sample) -> str:
     return f"{cost}{sample['per_second']:.0f}/s"
 
 
+def _on_one_core(run: Run, stage: Stage, given: argparse.Namespace, chosen: tuple[Work, ...]) -> None:
+    """All works by all contestants, each of one process; then memory, of each in turn."""
+
+    def those_wanted(room: int = CLIENTS) -> list[Contestant]:
+        found, absent = contestants(stage.ports, doors=given.doors, peers=given.peers, room=room)
+        run.left_out.update((name, why) for name, why in absent.items() if name in given.only)
+        return [contestant for contestant in found if contestant.name in given.only]
+
+    direct = Contestant("direct", "no proxy: the load asks the backend", "", stage.ports[0], [], headers=())
+    everybody = those_wanted()
+    if not everybody:
+        sys.exit("Nobody is left to be measured.")
+    run.places.append(str(stage.cores))
+    run.who |= {contestant.name: contestant for contestant in (direct, *everybody)}
+    if chosen:
+        run.rounds(stage, [direct, *everybody], chosen, "start")
+    # A proxy needs two files for each stream; where the machine allows fewer, as many as it allows.
+    most = max(0, open_file_limit() - OTHER_FILES) // 2 // 100 * 100
+    numbers = scale(given).streams if "streams" in given.works else ()
+    for wanted in numbers:
+        if most < wanted:
+            run.left_out[f"{wanted:,} streams"] = f"this user may open {open_file_limit():,} files a process"
+    for streams in sorted({min(wanted, most) for wanted in numbers} - {0}):
+        run.hold(stage, those_wanted(room=streams + 100), streams)
+
+
+def _two_on_a_port(run: Run, stage: Stage, given: argparse.Namespace) -> None:
+    """One process and two, of nginx and of ours, on the same cores."""
+    ours = ("solar",) if "default" in given.doors else ()
+    wanted = [name for name in given.only if name in ("nginx", *ours)]
+    everybody = [c for c in one_and_two(stage.ports) if c.name.removesuffix("-2") in wanted]
+    if not everybody:
+        return
+    run.places.append(str(stage.cores))
+    run.who |= {contestant.name: contestant for contestant in everybody if contestant.name not in run.who}
+    run.rounds(stage, everybody, (TWO,), "start-two")
+
+
 def main(words: list[str]) -> int:
     """Run it, write the report; the exit status."""
     given = parse(words)
     size = scale(given)
-    limit = open_file_limit()
-    cores = len(os.sched_getaffinity(0))
+    machine = _machine.facts()
     folder = CACHE / "run"
     shutil.rmtree(folder, ignore_errors=True)
     began = time.monotonic()
+    open_file_limit()
     run = Run(size, given.rounds or size.rounds)
     chosen = tuple(work for work in works(size) if work.name in given.works)
-    left_out: dict[str, str] = {}
-    before = _machine.facts()
-    if cores == 1:
+    if machine["cores"] == 1:
         say("There is only one core: CPU time can be compared, throughput and latency say little.")
-    with Stage(folder, Cores.for_one()) as stage:
-        places = [str(stage.cores)]
-        direct = Contestant("direct", "no proxy: the load asks the backend", "", stage.ports[0], [], headers=())
-
-        def those_wanted(room: int = CLIENTS) -> list[Contestant]:
-            found, absent = contestants(stage.ports, doors=given.doors, peers=given.peers, room=room)
-            left_out.update((name, why) for name, why in absent.items() if name in given.only)
-            return [contestant for contestant in found if contestant.name in given.only]
-
-        everybody = those_wanted()
-        if not everybody:
-            sys.exit("Nobody is left to be measured.")
-        who = {contestant.name: contestant for contestant in (direct, *everybody)}
-        if chosen:
-            run.rounds(stage, [direct, *everybody], chosen, "start")
-        for wanted in size.streams if "streams" in given.works else ():
-            # A proxy needs two files for each stream; where the machine allows fewer, as many as it allows.
-            streams = min(wanted, max(0, limit - OTHER_FILES) // 2 // 100 * 100)
-            if streams < wanted:
-                left_out[f"{wanted:,} streams"] = f"this user may open {limit:,} files a process"
-            if streams:
-                run.hold(stage, those_wanted(room=streams + 100), streams)
-    if "two" in given.works and cores > 1:
-        with Stage(folder, Cores.for_two()) as stage:
-            places.append(str(stage.cores))
-            everybody = [c for c in one_and_two(stage.ports) if c.name.removesuffix("-2") in given.only]
-            if len(everybody) > 1:
-                who |= {contestant.name: contestant for contestant in everybody if contestant.processes > 1}
-                run.rounds(stage, everybody, (TWO,), "start-two")
+    if given.works != ("two",):
+        with Stage(folder, Cores.for_one()) as stage:
+            _on_one_core(run, stage, given, chosen)
+    if "two" in given.works and machine["cores"] == 1:
+        run.left_out["two processes on one port"] = "there is one core"
     elif "two" in given.works:
-        left_out["two processes on one port"] = "there is one core"
+        with Stage(folder, Cores.for_two()) as stage:
+            _two_on_a_port(run, stage, given)
     facts = {
         "date": datetime.datetime.now().astimezone().date().isoformat(),
         "command": " ".join(["bench/run", *words]),
@@ -164,12 +180,12 @@ def main(words: list[str]) -> int:
         "seconds_each": size.seconds,
         "open_seconds": size.open_seconds,
         "minutes": (time.monotonic() - began) / 60,
-        "machine": before,
-        "cores": places,
-        "open_file_limit": limit,
-        "versions": {**_machine.versions(), **{name: c.version for name, c in who.items()}},
-        "contestants": {name: c.what for name, c in who.items()},
-        "absent": left_out,
+        "machine": machine,
+        "cores": run.places,
+        "open_file_limit": open_file_limit(),
+        "versions": {**_machine.versions(), **{name: c.version for name, c in run.who.items()}},
+        "contestants": {name: c.what for name, c in run.who.items()},
+        "absent": run.left_out,
         "samples": run.samples,
         "failures": run.failures,
         "cross_check": run.cross_check,

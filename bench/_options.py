@@ -58,6 +58,8 @@ def parse(words: list[str]) -> argparse.Namespace:
     given.part = (given.only, given.doors, given.works) != (NAMES, DOORS, WORKS)
     named = given.peers or given.only != NAMES
     given.peers = tuple(name for name in OTHERS if named and name in given.only)
+    if given.engine and (given.part or given.peers):
+        parser.error("--engine measures something else: --only, --doors, --works and --peers mean nothing there")
     if given.rounds is not None and given.rounds < 1:
         parser.error("--rounds must be at least 1")
     return given

@@ -137,7 +137,7 @@ def tables(facts: Facts, works: tuple[Work, ...]) -> str:
     """All of them, in Markdown."""
     samples = facts["samples"]
     parts = []
-    if works:
+    if any(work.mode in ("closed", "stream") for work in works):
         parts += [
             "## CPU time",
             "Microseconds of user and system time, of all processes of a contestant.",
