@@ -36,7 +36,7 @@ def parse(words: list[str]) -> argparse.Namespace:
         description="Measure Solar beside nginx, haproxy, other gateways: CPU, latency, throughput, memory, start-up.",
     )
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="about two minutes: shows a tendency, is nothing to quote")
+    size.add_argument("--quick", action="store_true", help="under two minutes: shows a tendency, is nothing to quote")
     size.add_argument("--full", action="store_true", help="for the record: more and longer rounds, 10,000 streams")
     parser.add_argument("--rounds", type=int, metavar="N", help="other than what the size of the run says")
     parser.add_argument("--peers", action="store_true", help="other LLM gateways too: several GB of packages")
