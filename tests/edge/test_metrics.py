@@ -276,8 +276,9 @@ def test_every_value_is_in_exactly_one_place(values: list[float]) -> None:
 
 def test_a_repr_tells_how_much_is_kept() -> None:
     ours = used()
+    ours.settle()
     assert repr(ours) == "<Metrics 1 label sets, 1 backends>"
-    assert repr(ours.gaps) == "<Histogram 1 values, 0.02 in all>"
+    assert repr(ours._gaps) == "<Histogram 1 values, 0.02 in all>"
 
 
 # --- gauges

@@ -145,6 +145,7 @@ class Relay:
         for exchange in list(self.open):
             exchange.tick(now)
         roster.changed()
+        self.metrics.settle()
         for listener in self.on_tick:
             listener(now)
 
