@@ -13,7 +13,7 @@ from typing import Any
 from solar.core.headers import Block, Headers, pairs_of, value_of
 from solar.edge.answers import error_answer
 from solar.edge.exchange import Exchange
-from solar.edge.reception import Reception
+from solar.edge.reception import BODY_SECONDS, Reception
 from solar.edge.request import Answer, ClientRequest
 from solar.edge.tasks import Tasks
 from solar.errors import InvalidRequest, SolarError, UpstreamFailed
@@ -25,7 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 HIGH_WATER = 64 * 1024  # bytes for a slow client that wait here before reading upstream stops
 HTTP10_ANSWER = 16 * 1024 * 1024  # bytes of an answer that are collected for a client that knows no chunks
-BODY_SECONDS = 60.0  # without a byte of the request's body
+WATCH_AFTER = 0.05  # seconds of an exchange, before anybody asks whether its client has left: most are over by then
 
 
 class AsgiDoor:
@@ -34,6 +34,8 @@ class AsgiDoor:
     def __init__(self, reception: Reception, tasks: Tasks) -> None:
         self._reception = reception
         self._tasks = tasks
+        self._reading: dict[asyncio.Task[Any], float] = {}  # who waits for a piece of a body, since when
+        reception.relay.on_tick.append(self._tick)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -74,13 +76,7 @@ class AsgiDoor:
         received = bytearray()  # one buffer: kept apart, pieces of a byte or two would take twenty times their size
         size = 0
         while True:
-            try:
-                async with asyncio.timeout(BODY_SECONDS):
-                    message = await receive()
-            except TimeoutError:
-                raise InvalidRequest(
-                    f"no byte of the request's body came for {BODY_SECONDS:g} s", status=408, code="body_timeout"
-                ) from None
+            message = await self._receive(receive)
             if message["type"] != "http.request":
                 return None
             part: bytes = message.get("body", b"")
@@ -94,18 +90,38 @@ class AsgiDoor:
             return None
         return bytes(received + part) if received else part
 
+    async def _receive(self, receive: Receive) -> Message:
+        """The next message, or InvalidRequest where it takes too long. A timer each would cost as much as the rest."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # for the type checker: ASGI applications run in tasks
+        self._reading[task] = self._reception.relay.clock()
+        try:
+            return await receive()
+        except asyncio.CancelledError:
+            if task in self._reading or task.uncancel():  # it was the server
+                raise
+            raise InvalidRequest(
+                f"no byte of the request's body came for {BODY_SECONDS:g} s", status=408, code="body_timeout"
+            ) from None
+        finally:
+            self._reading.pop(task, None)
+
+    def _tick(self, now: float) -> None:
+        for task in [task for task, since in self._reading.items() if now - since > BODY_SECONDS]:
+            del self._reading[task]
+            task.cancel()
+
     async def _exchange(self, request: ClientRequest, client: AsgiClient, receive: Receive, send: Send) -> None:
         exchange = Exchange(self._reception.relay, client, request)
         client.exchange = exchange
         exchange.begin()
-        # ASGI shows that a client left only to those who ask: this one asks while the answer is being made.
-        watcher = self._tasks.spawn(_watch(receive, exchange, client), "client")
+        watcher = _Watcher(receive, exchange, client, self._tasks)
         try:
             await client.carry(send)
         except OSError:  # how servers tell that the client is gone
             exchange.client_gone()
         finally:
-            watcher.cancel()
+            watcher.stop()
             exchange.client_gone()  # cancelled by the server, or nothing at all when it is over
 
 
@@ -215,13 +231,33 @@ class AsgiClient:
         await send({"type": "http.response.body", "body": body})
 
 
-async def _watch(receive: Receive, exchange: Exchange, client: AsgiClient) -> None:
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            exchange.client_gone()
-            client.abort()  # nobody will wake it any more
-            return
+class _Watcher:
+    """ASGI shows that a client left only to those who ask: this one asks while the answer is being made."""
+
+    def __init__(self, receive: Receive, exchange: Exchange, client: AsgiClient, tasks: Tasks) -> None:
+        self._receive = receive
+        self._exchange = exchange
+        self._client = client
+        self._tasks = tasks
+        self._task: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._begin)
+
+    def _begin(self) -> None:
+        self._task = self._tasks.spawn(self._watch(), "client")
+
+    def stop(self) -> None:
+        """The answer is over."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._exchange.client_gone()
+                self._client.abort()  # nobody will wake it any more
+                return
 
 
 def _head_only(send: Send) -> Send:

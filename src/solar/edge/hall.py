@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from solar.edge.heads import KnownHeads
 from solar.edge.incoming import KnownRequest
-from solar.edge.reception import Reception
+from solar.edge.reception import BODY_SECONDS, Reception
 from solar.edge.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 75.0  # between two requests of a connection
 HEAD_SECONDS = 30.0  # for a request's head
-BODY_SECONDS = 60.0  # without a byte of a request's body
 LOOK_EVERY = 1.0  # seconds between two looks at the clocks of all connections
 
 

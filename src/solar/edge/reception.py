@@ -18,6 +18,7 @@ from solar.edge.relay import Relay
 from solar.edge.request import Answer, Asked, ClientRequest
 from solar.errors import InvalidRequest, NoBackendAvailable, SolarError
 
+BODY_SECONDS = 60.0  # without a byte of a request's body: then its client is told that it took too long
 LONGEST_ID = 200  # of a request id that a client may give
 
 _QUERY = re.compile(rb"[\x21-\x7e]*").fullmatch
