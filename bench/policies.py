@@ -96,8 +96,15 @@ def four(fleet: Fleet, seed: int) -> None:
     """The policies side by side, in the two worlds that are furthest apart."""
     print(f"{fleet.hosts} hosts, load {LOAD:.0%}, {fleet.seconds - fleet.filling:.0f} s of requests, seed {seed}")
     one = replace(fleet, replicas=1)
-    limited = replace(fleet, limit=SLOTS // fleet.models_a_host)
-    for world, which in (("slots", one), ("slots", fleet), ("slots", limited), ("shared", one), ("shared", fleet)):
+    limit = SLOTS // fleet.models_a_host
+    for world, which in (
+        ("slots", one),
+        ("slots", replace(one, limit=limit)),
+        ("slots", fleet),
+        ("slots", replace(fleet, limit=limit)),
+        ("shared", one),
+        ("shared", fleet),
+    ):
         replicas = f"{which.replicas} replica{'s' * (which.replicas > 1)}"
         print(f"\nHosts: {world}; {replicas}; max_in_flight {which.limit or 'not set'}\n")
         print("| policy | p50 delay, s | p99 delay, s | mean time, s | busiest host / mean |")
@@ -109,7 +116,7 @@ def four(fleet: Fleet, seed: int) -> None:
 
 _TWO = ("w-3b", "w-70b")
 _THREE = ("w-3b", "w-14b", "w-70b")
-SHAPES = {
+SHAPES = {  # fleet: hosts, replicas, models, models a host, strengths
     "100 hosts, 20 models": Fleet(100, 4),
     "the same, max_in_flight 2": Fleet(100, 4, limit=2),
     "the same, weights all 1": Fleet(100, 4, told=False),
