@@ -215,6 +215,20 @@ def test_on_one_host_the_backend_with_the_fewest_requests_takes_it() -> None:
     assert chosen(rost) == "b"
 
 
+def test_what_was_carried_and_given_back_leaves_no_dust_that_breaks_a_tie() -> None:
+    models = ("m-0.6b", "n-1.7b")
+    rost = roster(backend("a", 1, models=models), backend("b", 2, models=models))
+    small = {candidate.backend.id: candidate for candidate in route_of(rost, "m-0.6b").candidates}
+    large = {candidate.backend.id: candidate for candidate in route_of(rost, "n-1.7b").candidates}
+    first = small["a"].member.load.take(small["a"].size)
+    large["a"].member.load.take(large["a"].size)
+    first.give_back()
+    large["b"].member.load.take(large["b"].size)
+    rost.picked(small["b"])
+    rost.picked(small["a"])
+    assert chosen(rost, "m-0.6b") == "b"
+
+
 def test_turns_never_restart_when_the_catalog_changes() -> None:
     rost = two()
     taken = []

@@ -57,7 +57,7 @@ class Catalog:
             for alias, model in backend.aliases.items():
                 names.setdefault(alias, model)
             for name, model in names.items():
-                size = sizes.get((backend.id, model)) or size_of(name) or mean
+                size = _summable(sizes.get((backend.id, model)) or size_of(name) or mean)
                 found.setdefault(canonical(name), {}).setdefault(backend.id, Candidate(member, model, size))
         return cls({name: Route(name, tuple(by_id.values())) for name, by_id in found.items()})
 
@@ -95,6 +95,11 @@ class Catalog:
     def names_on(self, backend_id: str) -> tuple[str, ...]:
         """The names that `backend_id` serves."""
         return self._routes_of.get(backend_id, ())
+
+
+def _summable(size: float) -> float:
+    """`size` to the nearest 1024th: sums of these come out even, so that hosts which carry the same are equals."""
+    return max(round(size * 1024), 1) / 1024
 
 
 def canonical(name: str) -> str:
