@@ -70,6 +70,7 @@ def contestants(
             absent[name] = "not installed"
         else:
             found.append(make(where, backends, room))
+    found.append(_relay(backends))
     found += _ours(backends, set(doors))
     makers = {"litellm": _litellm, "sglang-router": _sglang, "vllm-router": _vllm, "portkey": _portkey}
     versions = json.loads(PEERS_FOUND.read_text()) if PEERS_FOUND.exists() else {}
@@ -173,6 +174,16 @@ backend backends
         port,
         [where, "-db", "-f", "haproxy.cfg"],
         {"haproxy.cfg": text},
+    )
+
+
+def _relay(backends: tuple[int, int]) -> Contestant:
+    port = free_port()
+    command = [str(PYTHON), str(BENCH / "relay.py"), "--port", str(port)]
+    command += [part for backend in backends for part in ("--backend", str(backend))]
+    what = "bytes from socket to socket on uvloop, unread: the floor for any gateway in Python"
+    return Contestant(
+        "relay", what, said([str(PYTHON), "-c", "import uvloop; print(uvloop.__version__)"], r"(\S+)"), port, command
     )
 
 

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def said(command: list[str], pattern: str) -> str:
 
 def versions() -> dict[str, str]:
     """Of what everything here is built with; the contestants tell their own."""
-    found = {"Python": platform.python_version()}
+    found = {"Python": f"{platform.python_version()} ({Path(sys.executable).resolve()})"}
     found |= {name: importlib.metadata.version(name) for name in PACKAGES}
     libc = " ".join(part for part in platform.libc_ver() if part)
     return {**found, "libc": libc, "cc": said(["cc", "-dumpfullversion"], r"(\S+)")}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 DOORS = ("default", "asgi", "library")
 OTHERS = ("litellm", "sglang-router", "vllm-router", "portkey")
-NAMES = ("nginx", "haproxy", "solar", "solar-asgi", "library", *OTHERS)
+NAMES = ("nginx", "haproxy", "relay", "solar", "solar-asgi", "library", *OTHERS)
 WORKS = ("300B", "32KB", "1MB", "sse20", "sse100", "ssefast", "latency", "streams", "two")
 
 
