@@ -11,6 +11,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import uvloop
 
@@ -24,8 +25,7 @@ class Side(asyncio.Protocol):
         self.held: list[bytes] = []  # until the other side stands
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         if self.other is not None:
