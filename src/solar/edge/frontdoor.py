@@ -208,6 +208,8 @@ class FrontDoor(Reader, asyncio.Protocol):
             except SolarError as error:
                 self._refuse(incoming, error)
                 return
+        else:
+            request.record.body_at = self.hall.reception.relay.clock()  # a body that nobody wants may have come first
         reply = Reply(self, incoming, request.asked.cors)
         incoming.exchange = exchange = Exchange(self.hall.reception.relay, reply, request)
         exchange.begin()
