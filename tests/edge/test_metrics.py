@@ -1,5 +1,7 @@
 import re
+import sys
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from hypothesis import given, settings
@@ -262,6 +264,30 @@ def test_a_gap_on_a_bound_falls_into_that_bound() -> None:
     assert value(ours, "solar_stream_gap_seconds_bucket", le="0.01") == 2
     assert value(ours, "solar_stream_gap_seconds_bucket", le="120.0") == 2
     assert value(ours, "solar_stream_gap_seconds_bucket", le="+Inf") == 3
+
+
+def test_what_two_threads_settle_is_booked_once() -> None:
+    ours, over, before = metrics(), Event(), sys.getswitchinterval()
+
+    def scrape() -> None:
+        while not over.is_set():
+            ours.settle()
+
+    other = Thread(target=scrape)
+    sys.setswitchinterval(1e-6)  # threads take turns as often as they can
+    try:
+        other.start()
+        for number in range(20_000):
+            ours.gap(0.01)
+            if number % 50 == 0:
+                ours.closed(finished())
+                ours.settle()
+    finally:
+        sys.setswitchinterval(before)
+        over.set()
+        other.join()
+    assert value(ours, "solar_stream_gap_seconds_count") == 20_000
+    assert value(ours, "solar_requests_total") == 400
 
 
 @given(st.lists(st.floats(min_value=0, max_value=10)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from solar.core.record import Record
@@ -84,6 +85,7 @@ class Metrics:
         self._closed: list[Record] = []  # not yet booked
         self._gaps_seen: list[float] = []
         self.gap = self._gaps_seen.append  # called for every chunk: no frame of its own
+        self._settling = Lock()  # a registry of prometheus_client may look from a thread of its own
         self._books: dict[tuple[str, str, str, int, str], _Books] = {}
         self._models: dict[str, str] = {"": ""}  # a model's name -> its label
         self._backends: dict[str, None] = {"": None}  # in order of appearance; "" is no backend
@@ -135,12 +137,14 @@ class Metrics:
 
     def settle(self) -> None:
         """Book what has happened. Together that costs half of what it would cost one by one, between other work."""
-        closed, self._closed = self._closed, []
-        for record in closed:
-            self._book(record)
-        for seconds in self._gaps_seen:
-            self._gaps.observe(seconds)
-        self._gaps_seen.clear()
+        with self._settling:
+            closed, self._closed = self._closed, []
+            for record in closed:
+                self._book(record)
+            gaps = self._gaps_seen[:]
+            del self._gaps_seen[: len(gaps)]  # and none that came since
+            for seconds in gaps:
+                self._gaps.observe(seconds)
 
     def _book(self, record: Record) -> None:
         model = self._models.get(record.resolved)
