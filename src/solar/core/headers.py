@@ -62,7 +62,7 @@ NOT_TO_CLIENTS = frozenset(
 
 def wire_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """`headers` as HTTP/1.1 writes them."""
-    return b"".join([b"%b: %b\r\n" % header for header in headers])
+    return b"".join([b"%b: %b\r\n" % (name, value) for name, value in headers])
 
 
 def pairs_of(wire: bytes) -> Headers:
