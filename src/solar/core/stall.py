@@ -144,7 +144,7 @@ class StallWatch:
         """The request is over, however it ended. A second call does nothing."""
         if not watched.open:
             return
-        may_be_queued = self._may_be_queued()
+        may_be_queued = bool(self._waiting) and self._may_be_queued()
         watched.open = False
         self._in_flight -= 1
         self._streams -= watched.streaming

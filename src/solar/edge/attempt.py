@@ -25,15 +25,16 @@ class Attempt:
     """A request on its way to a candidate."""
 
     __slots__ = (
-        "_epoch", "_open", "_relay", "_slot", "_watched", "call", "candidate", "dropped", "headers", "length",
-        "member", "moved_at", "sent_at", "status", "timeouts",
+        "_epoch", "_open", "_relay", "_slot", "call", "candidate", "dropped", "headers", "length", "member", "moved_at",
+        "sent_at", "status", "timeouts", "watched",
     )  # fmt: skip
 
     def __init__(self, relay: Relay, candidate: Candidate, request: ClientRequest, now: float) -> None:
         self._relay = relay
         self.candidate = candidate
         self.member = member = candidate.member
-        self.timeouts = member.backend.timeouts_for(candidate.model)
+        backend = member.backend
+        self.timeouts = backend.timeouts_for(candidate.model) if backend.model_timeouts else backend.timeouts
         self.call: Call | None = None
         self.dropped = False  # given up, perhaps before the call was known
         self.status = 0
@@ -42,9 +43,10 @@ class Attempt:
         self.sent_at = self.moved_at = now
         self._open = True
         self._slot = member.load.take(candidate.size)
-        self._epoch = member.breaker.began(now)
+        breaker = member.breaker
+        self._epoch = breaker.epoch if breaker.state == "closed" else breaker.began(now)
         # A token is about four bytes; only the ratio to what this backend took before matters.
-        self._watched = member.stall.sent(now, streaming=request.peek.stream, prompt_tokens=len(request.body) // 4)
+        self.watched = member.stall.sent(now, streaming=request.peek.stream, prompt_tokens=len(request.body) // 4)
         relay.roster.picked(candidate)
 
     def __repr__(self) -> str:
@@ -77,11 +79,6 @@ class Attempt:
         self.status, self.headers, self.length = status, headers, length
         self.moved_at = now
         self.member.stall.moved(now, None)
-
-    def moved(self, now: float) -> None:
-        """A piece of the body came."""
-        self.moved_at = now
-        self.member.stall.moved(now, self._watched)
 
     def not_read(self, now: float) -> None:
         """We are the ones who do not read: its silence says nothing."""
@@ -142,8 +139,10 @@ class Attempt:
             return
         self._open = False
         self._slot.give_back()
-        self.member.stall.closed(now, self._watched)
-        self._relay.roster.freed(self.member)
+        self.member.stall.closed(now, self.watched)
+        roster = self._relay.roster
+        if roster.room.seats:
+            roster.freed(self.member)
 
     def overdue(self, now: float, *, committed: bool) -> str | None:
         """What has taken too long, in words; None while nothing has."""

@@ -117,7 +117,10 @@ class Exchange:
         name = route.name if route is not None else ""  # one queue for all names that nobody knows yet
         if new and roster.room.seats and roster.room.waiting(name):  # nobody overtakes those who wait
             return self._join(name, now)
-        choice = self._choose(route, now)
+        if route is not None:
+            choice = roster.select(route, self.attempts.tried, self.request.session, now)
+        else:
+            choice = self._choose(route, now)
         if isinstance(choice, Pick):
             return self._send(choice, now)
         if self._held is not None:
@@ -257,14 +260,19 @@ class Exchange:
             self._commit(now)
         elif watch is not None:
             relay.metrics.gap(now - attempt.moved_at)
-        attempt.moved(now)
+        attempt.moved_at = now
+        attempt.member.stall.moved(now, attempt.watched)
         if watch is not None:
             data = watch.feed(data)
             if not data:
                 return None
         else:
             self._tail = data if len(data) >= 1024 else (self._tail + data)[-USAGE_IN_LAST:]
-        return self._write(data, now)
+        if not self._gone:  # as _write does: this is every chunk of every stream
+            self._last_out = now
+            self.record.bytes_out += len(data)
+            self._client.write(data)
+        return None
 
     def _comment(self, data: bytes, now: float) -> None:
         """The backend keeps its connection alive: passed on, but no answer yet, and no sign that its engine moves."""
@@ -315,7 +323,7 @@ class Exchange:
         self._committed = True
         self.record.first_byte_at = now
         self.record.upstream_seconds += now - attempt.sent_at
-        if attempt.status < 500:
+        if attempt.status < 500 and attempt.member.breaker.state != "closed":
             attempt.proved(now)
         if attempt.status < 400 and self._unproved_500 is not None:  # a 4xx: the request was at fault, for both
             blamed, self._unproved_500 = self._unproved_500, None
