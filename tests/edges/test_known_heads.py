@@ -76,6 +76,7 @@ class Talk:
             session_affinity=True,
             max_body=MAX_BODY,
             max_buffered_bytes=MAX_BUFFERED,
+            drain_seconds=0,
         )
         runner.run(self.router.start())
         self.state = State()
