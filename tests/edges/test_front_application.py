@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from frontwire import HEALTH, Wants, books_closed, chat, chunks, ends, head, stays_open, the_door
 from gateways import Gateway, Serves, reply, until
 
+from solar import Router
+from solar.control.door import front_door
+from solar.edge.frontdoor import FrontDoor
 from solar.testing import FakeBackend
 
 App = Callable[..., Awaitable[None]]
@@ -255,3 +259,12 @@ async def test_a_body_that_it_leaves_half_read_is_skipped(front: Serves, size: i
             assert (await reply(wire)).body == b"ok"
             wire.writer.write(b"x" * (size - 74_500))
             await stays_open(wire)
+
+
+async def test_a_router_that_was_started_again_is_served_anew() -> None:
+    router = Router()
+    door = cast("Callable[..., FrontDoor]", front_door(router))
+    state = SimpleNamespace(connections=set(), default_headers=[])
+    for _ in range(2):
+        async with router:
+            assert door(None, state, None).hall.reception is router.reception

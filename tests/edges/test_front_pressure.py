@@ -2,7 +2,7 @@
 
 import pytest
 from frontwire import HEALTH, SMALL, STREAM, Wants, books_closed, chat, doors, head, the_door
-from gateways import Serves, reply, settled, until
+from gateways import Gateway, Serves, reply, settled, until
 
 from solar.testing import FakeBackend, faults
 
@@ -34,6 +34,42 @@ async def test_a_client_that_does_not_read_can_leave(front: Serves) -> None:
             wire.writer.write_eof()
             await fake.wait_for(lambda: fake.inference[0].cancelled)
         await books_closed(gw)
+
+
+def pass_slowly(gw: Gateway, seconds: int) -> None:
+    """Time as it passes: a backend that nobody reads from is told apart from a silent one by many looks."""
+    for _ in range(seconds):
+        gw.later(1.0)
+
+
+async def test_a_client_that_takes_no_byte_for_a_minute_frees_its_backend(front: Serves) -> None:
+    async with FakeBackend(["m"]) as fake, front(fake) as gw, gw.connect() as wire:
+        fake.script(faults.big(LARGE))
+        wire.writer.write(chat(body=STREAM))
+        door = await the_door(gw)
+        await until(lambda: door.full)
+        await settled(lambda: fake.inference[0].bytes_sent)
+        pass_slowly(gw, 55)
+        assert not door.transport.is_closing()
+        pass_slowly(gw, 6)
+        await fake.wait_for(lambda: fake.inference[0].cancelled)
+        assert (await gw.booked()).end == "client_gone"
+        await books_closed(gw)
+
+
+async def test_a_client_that_takes_a_little_now_and_then_is_waited_for(front: Serves) -> None:
+    async with FakeBackend(["m"]) as fake, front(fake) as gw, gw.connect() as wire:
+        fake.script(faults.big(LARGE))
+        wire.writer.write(chat(body=STREAM))
+        door = await the_door(gw)
+        for _ in range(4):
+            await until(lambda: door.full)
+            await settled(lambda: fake.inference[0].bytes_sent)
+            pass_slowly(gw, 40)
+            assert not door.transport.is_closing()
+            owed = door.transport.get_write_buffer_size()
+            while door.full and door.transport.get_write_buffer_size() == owed:
+                await wire.reader.read(1_000_000)
 
 
 @pytest.mark.parametrize(("path", "count"), [("/metrics", 4_000), ("/" + "nowhere" * 28, 20_000)])

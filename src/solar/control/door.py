@@ -23,8 +23,9 @@ def front_door(router: Router, *, tls: bool = False) -> type[asyncio.Protocol]:
 
         def __init__(self, config: Any, server_state: Any, app_state: Any, _loop: Any = None) -> None:
             del config, app_state, _loop
-            if not halls:
-                halls.append(Hall(router.reception, server_state, Tasks(logging.getLogger("solar")), router, tls=tls))
+            if not halls or halls[0].reception is not router.reception:  # it was stopped, and started again
+                tasks = Tasks(logging.getLogger("solar"))
+                halls[:] = [Hall(router.reception, server_state, tasks, router, tls=tls)]
             super().__init__(halls[0])
 
     return Door

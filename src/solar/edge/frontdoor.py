@@ -41,6 +41,8 @@ class FrontDoor(Reader, asyncio.Protocol):
         self._advancing = False
         self._eof = False
         self.full = False  # the client reads slower than we write
+        self._owed = 0  # bytes that waited for it at the last look
+        self._owed_since = 0.0  # when they became so few
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
         self.client = ""
         self.since = 0.0  # when the last byte came, or the last answer ended
@@ -99,6 +101,7 @@ class FrontDoor(Reader, asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.full = False
+        self._owed = 0  # it has taken some: what waits at the next look may be as much again, and is not the same
         if self._line:
             front = self._line[0]
             if front.exchange is not None:
@@ -348,8 +351,11 @@ class FrontDoor(Reader, asyncio.Protocol):
         for incoming in self._line:
             incoming.keep_alive = False
 
-    def tick(self, now: float, *, idle: float, head: float, body: float) -> None:
-        """Look for who takes too long, in seconds: between two requests, to send a head, a byte of a body."""
+    def tick(self, now: float, *, idle: float, head: float, body: float, take: float) -> None:
+        """Look for who takes too long, in seconds: between two requests, to send a head, to send or take a byte."""
+        if self.full and self._takes_nothing(now, take):
+            self.transport.abort()
+            return
         if self._reading_paused:  # then the end of the connection is not seen either
             if self._line and self._line[0].exchange is not None and has_left(self.transport):
                 self.transport.abort()
@@ -372,3 +378,10 @@ class FrontDoor(Reader, asyncio.Protocol):
         elif reading.started and silent > body:
             why = f"no byte of the request's body came for {body:g} s"
             self._refuse_input(InvalidRequest(why, status=408, code="body_timeout"))
+
+    def _takes_nothing(self, now: float, seconds: float) -> bool:
+        """Whether for so long not a byte of what waits for the client has gone out."""
+        owed = self.transport.get_write_buffer_size()
+        if owed != self._owed:
+            self._owed, self._owed_since = owed, now
+        return now - self._owed_since > seconds

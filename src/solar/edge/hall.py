@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 75.0  # between two requests of a connection
 HEAD_SECONDS = 30.0  # for a request's head
+TAKE_SECONDS = 60.0  # without the client taking a byte of what waits for it: it holds a place at its backend meanwhile
 LOOK_EVERY = 1.0  # seconds between two looks at the clocks of all connections
 
 
@@ -80,4 +81,4 @@ class Hall:
             return
         self._looked_at = now
         for door in list(self._state.connections):
-            door.tick(now, idle=IDLE_SECONDS, head=HEAD_SECONDS, body=BODY_SECONDS)
+            door.tick(now, idle=IDLE_SECONDS, head=HEAD_SECONDS, body=BODY_SECONDS, take=TAKE_SECONDS)
