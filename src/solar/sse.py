@@ -74,7 +74,9 @@ class Watch:
         if end == 0:
             return self._hold(data)
         whole, unfinished = data[:end], data[end:]
-        self.events += whole.count(b"\n\n") + whole.count(b"\n\r\n")
+        self.events += whole.count(b"\n\n")
+        if b"\r" in whole:
+            self.events += whole.count(b"\n\r\n")
         self._saw(whole, begins=not self.inside)
         self.inside = False
         return whole + self._hold(unfinished) if unfinished else whole
