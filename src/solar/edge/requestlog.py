@@ -246,19 +246,12 @@ class BatchedLines(logging.Handler):
 
     def request(self, record: Record, level: int, name: str) -> None:
         """The same for the line of a request, without a record of the logging module's: a third of the cost."""
-        self._waiting.append((time.time(), level, name, record))
-        self._size += _A_LINE
-        timed_on = self._timed_on
-        if level >= logging.WARNING or self._size >= _AT_MOST or timed_on is None or not timed_on.is_running():
-            self._hand_on(level)
+        with self.lock:  # type: ignore[union-attr]  # as `handle` does for emit: another thread may be writing now
+            self._add((time.time(), level, name, record), _A_LINE, level)
 
     def _add(self, item: str | _Finished, size: int, level: int) -> None:
         self._waiting.append(item)
         self._size += size
-        self._hand_on(level)
-
-    def _hand_on(self, level: int) -> None:
-        """Write what waits, or see to it that a timer does."""
         if level >= logging.WARNING or self._size >= _AT_MOST:
             self.flush()
             return
