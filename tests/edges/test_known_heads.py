@@ -14,8 +14,9 @@ from test_any_bytes import Line, State
 
 from solar.core.backend import Backend
 from solar.edge.frontdoor import FrontDoor
-from solar.edge.hall import BODY_SECONDS, HEAD_SECONDS, IDLE_SECONDS, TAKE_SECONDS, Hall
+from solar.edge.hall import Hall
 from solar.edge.heads import LONGEST, MOST, KnownHeads, cut
+from solar.edge.reception import BODY_SECONDS
 from solar.edge.tasks import Tasks
 from solar.edge.transport import Sink, UpstreamRequest
 from solar.router import Router
@@ -367,7 +368,7 @@ class Clock:
 
     def wait(self, seconds: float) -> None:
         self.hall.now += seconds
-        self.door.tick(self.hall.now, idle=IDLE_SECONDS, head=HEAD_SECONDS, body=BODY_SECONDS, take=TAKE_SECONDS)
+        self.door.tick(self.hall.now)
 
 
 def test_a_body_behind_a_known_head_that_does_not_come_is_a_408(fresh: Talk) -> None:

@@ -14,10 +14,11 @@ from solar.core.headers import Block
 from solar.core.paths import locate
 from solar.edge.cycle import Cycle
 from solar.edge.exchange import Exchange
-from solar.edge.hall import Hall
+from solar.edge.hall import HEAD_SECONDS, IDLE_SECONDS, TAKE_SECONDS, Hall
 from solar.edge.incoming import Incoming, KnownRequest
 from solar.edge.peer import has_left, reset_on_close
 from solar.edge.reader import Reader
+from solar.edge.reception import BODY_SECONDS
 from solar.edge.reply import Reply
 from solar.edge.request import Answer, Asked
 from solar.errors import InvalidRequest, SolarError
@@ -351,9 +352,9 @@ class FrontDoor(Reader, asyncio.Protocol):
         for incoming in self._line:
             incoming.keep_alive = False
 
-    def tick(self, now: float, *, idle: float, head: float, body: float, take: float) -> None:
-        """Look for who takes too long, in seconds: between two requests, to send a head, to send or take a byte."""
-        if self.full and self._takes_nothing(now, take):
+    def tick(self, now: float) -> None:
+        """Look for who takes too long: between two requests, to send a head, to send or take a byte."""
+        if self.full and self._takes_nothing(now):
             self.transport.abort()
             return
         if self._reading_paused:  # then the end of the connection is not seen either
@@ -362,26 +363,26 @@ class FrontDoor(Reader, asyncio.Protocol):
             return
         silent = now - self.since
         if self._deaf:
-            if silent > body and self.transport.is_closing():  # it does not read what it is still owed
+            if silent > BODY_SECONDS and self.transport.is_closing():  # it does not read what it is still owed
                 self.transport.abort()
             return
         reading = self._reading
         if reading is None:
-            if not self._line and silent > idle:
+            if not self._line and silent > IDLE_SECONDS:
                 self._close(linger=False)
         elif not reading.frozen:
             if reading.since == 0.0:
                 reading.since = now
-            elif now - reading.since > head:
-                why = f"the request's head did not come within {head:g} s"
+            elif now - reading.since > HEAD_SECONDS:
+                why = f"the request's head did not come within {HEAD_SECONDS:g} s"
                 self._refuse_input(InvalidRequest(why, status=408, code="head_timeout"))
-        elif reading.started and silent > body:
-            why = f"no byte of the request's body came for {body:g} s"
+        elif reading.started and silent > BODY_SECONDS:
+            why = f"no byte of the request's body came for {BODY_SECONDS:g} s"
             self._refuse_input(InvalidRequest(why, status=408, code="body_timeout"))
 
-    def _takes_nothing(self, now: float, seconds: float) -> bool:
-        """Whether for so long not a byte of what waits for the client has gone out."""
+    def _takes_nothing(self, now: float) -> bool:
+        """Whether for too long not a byte of what waits for the client has gone out."""
         owed = self.transport.get_write_buffer_size()
         if owed != self._owed:
             self._owed, self._owed_since = owed, now
-        return now - self._owed_since > seconds
+        return now - self._owed_since > TAKE_SECONDS

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from solar.edge.heads import KnownHeads
 from solar.edge.incoming import KnownRequest
-from solar.edge.reception import BODY_SECONDS, Reception
+from solar.edge.reception import Reception
 from solar.edge.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -81,4 +81,4 @@ class Hall:
             return
         self._looked_at = now
         for door in list(self._state.connections):
-            door.tick(now, idle=IDLE_SECONDS, head=HEAD_SECONDS, body=BODY_SECONDS, take=TAKE_SECONDS)
+            door.tick(now)
