@@ -4,18 +4,26 @@ import pytest
 from frontwire import HEALTH, SMALL, STREAM, Wants, books_closed, chat, doors, head, the_door
 from gateways import Gateway, Serves, reply, settled, until
 
+from raw_wire import Wire
+from solar.edge.frontdoor import FrontDoor
 from solar.testing import FakeBackend, faults
 
 LARGE = 50_000_000  # bytes; a socket's own buffers hold some megabytes
 
 
+async def not_reading(gw: Gateway, fake: FakeBackend, wire: Wire, body: bytes = STREAM) -> FrontDoor:
+    """The door of a client that asks for a large answer and leaves it unread, once it is owed a lot."""
+    fake.script(faults.big(LARGE))
+    wire.writer.write(chat(body=body))
+    door = await the_door(gw)
+    await until(lambda: door.full)
+    return door
+
+
 @pytest.mark.parametrize("body", [SMALL, STREAM], ids=["plain", "stream"])
 async def test_a_client_that_does_not_read_holds_its_backend_back(front: Serves, body: bytes) -> None:
     async with FakeBackend(["m"]) as fake, front(fake) as gw, gw.connect() as wire:
-        fake.script(faults.big(LARGE))
-        wire.writer.write(chat(body=body))
-        door = await the_door(gw)
-        await until(lambda: door.full)
+        door = await not_reading(gw, fake, wire, body)
         assert await settled(lambda: fake.inference[0].bytes_sent) < LARGE or not fake.inference[0].finished
         assert door.transport.get_write_buffer_size() < 2_000_000
         got = await reply(wire)
@@ -27,10 +35,7 @@ async def test_a_client_that_does_not_read_holds_its_backend_back(front: Serves,
 async def test_a_client_that_does_not_read_can_leave(front: Serves) -> None:
     async with FakeBackend(["m"]) as fake, front(fake) as gw:
         async with gw.connect() as wire:
-            fake.script(faults.big(LARGE))
-            wire.writer.write(chat(body=STREAM))
-            door = await the_door(gw)
-            await until(lambda: door.full)
+            await not_reading(gw, fake, wire)
             wire.writer.write_eof()
             await fake.wait_for(lambda: fake.inference[0].cancelled)
         await books_closed(gw)
@@ -44,10 +49,7 @@ def pass_slowly(gw: Gateway, seconds: int) -> None:
 
 async def test_a_client_that_takes_no_byte_for_a_minute_frees_its_backend(front: Serves) -> None:
     async with FakeBackend(["m"]) as fake, front(fake) as gw, gw.connect() as wire:
-        fake.script(faults.big(LARGE))
-        wire.writer.write(chat(body=STREAM))
-        door = await the_door(gw)
-        await until(lambda: door.full)
+        door = await not_reading(gw, fake, wire)
         await settled(lambda: fake.inference[0].bytes_sent)
         pass_slowly(gw, 55)
         assert not door.transport.is_closing()
@@ -59,9 +61,7 @@ async def test_a_client_that_takes_no_byte_for_a_minute_frees_its_backend(front:
 
 async def test_a_client_that_takes_a_little_now_and_then_is_waited_for(front: Serves) -> None:
     async with FakeBackend(["m"]) as fake, front(fake) as gw, gw.connect() as wire:
-        fake.script(faults.big(LARGE))
-        wire.writer.write(chat(body=STREAM))
-        door = await the_door(gw)
+        door = await not_reading(gw, fake, wire)
         for _ in range(4):
             await until(lambda: door.full)
             await settled(lambda: fake.inference[0].bytes_sent)
@@ -88,10 +88,7 @@ async def test_a_client_that_asks_and_does_not_read_is_not_answered_without_limi
 
 async def test_a_client_that_does_not_read_the_end_of_a_broken_answer_is_cut_off(front: Serves) -> None:
     async with FakeBackend(["m"]) as fake, front(fake) as gw, gw.connect() as wire:
-        fake.script(faults.big(LARGE))
-        wire.writer.write(chat(body=STREAM))
-        door = await the_door(gw)
-        await until(lambda: door.full)
+        await not_reading(gw, fake, wire)
         gw.exchanges[0].shut()
         assert (await gw.booked()).end == "broken"
         gw.later(61.0)
