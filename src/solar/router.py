@@ -18,6 +18,7 @@ from solar.core.record import Record
 from solar.core.roster import Roster, RosterOptions
 from solar.core.select import Policy, rank
 from solar.discovery.base import BackendFound, BackendLost, BackendsListed, Change, Discoverer
+from solar.discovery.follow import follow
 from solar.edge.admission import Admission
 from solar.edge.asgi import AsgiDoor, Receive, Scope, Send
 from solar.edge.metrics import BackendView, Metrics, Snapshot
@@ -29,12 +30,11 @@ from solar.edge.requestlog import RequestLog
 from solar.edge.tasks import Tasks
 from solar.edge.transport import Upstream
 from solar.edge.upstream import FreshUpstream, HttpUpstream
-from solar.errors import InvalidBackend, InvalidSettings
+from solar.errors import InvalidBackend, InvalidSettings, SolarError
 
 TICK = 0.25  # seconds between two looks at the clocks
 FIRST_LOOK = 1.0  # seconds that a start waits for the first probes
 _SESSION_PLACES = ("header", "user", "prompt_cache_key")
-_REDISCOVER_LONGEST = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,18 +253,15 @@ class Router:
         self._roster.changed()
 
     async def _follow(self, discoverer: Discoverer) -> None:
-        """Apply what a discoverer finds; one that fails is started again after a pause that grows."""
-        pause = 0.5
-        while True:
-            try:
-                async for change in discoverer.watch():
-                    pause = 0.5
-                    self._apply(discoverer.name, change)
-                return
-            except Exception:  # noqa: BLE001  # a discoverer is foreign code: whatever it raises, the router goes on
-                self._log.exception("discoverer=%s failed; again in %.1fs", discoverer.name, pause)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _REDISCOVER_LONGEST)
+        """Apply what a discoverer finds, for as long as the router runs."""
+
+        def failed(error: Exception, pause: float) -> None:
+            said = "discoverer=%s failed; again in %.1fs: %s"
+            known = isinstance(error, SolarError)  # it says what is wrong; a foreign one is shown with its place
+            self._log.error(said, discoverer.name, pause, error, exc_info=None if known else error)
+
+        async for change in follow(discoverer.watch, failed):
+            self._apply(discoverer.name, change)
 
     def _apply(self, source: str, change: Change) -> None:
         match change:

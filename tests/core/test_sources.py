@@ -124,3 +124,23 @@ def test_members_are_always_what_the_sources_say_and_keep_their_state(
         for member in gone:  # only who has no place any more leaves
             assert list(before.values()).count(member.backend.address) > addresses.count(member.backend.address)
         assert {id(m) for m in roster.members.values()} | {id(m) for m in gone} >= before.keys()
+
+
+def also(source: str, backend_id: str, port: int, *others: int) -> Backend:
+    urls = tuple(f"http://gpu:{other}/v1" for other in others)
+    return Backend(backend_id, f"http://gpu:{port}", source=source, other_urls=urls)
+
+
+def test_an_engine_that_answers_at_two_addresses_is_one_backend() -> None:
+    found = sources(also("docker", "box", 8080, 28080), named("local", "here", 28080))
+    assert told(found) == {"box": ("docker", 8080)}
+
+
+def test_the_earlier_source_speaks_for_an_engine_at_whichever_address_it_names() -> None:
+    found = sources(also("docker", "box", 8080, 28080), named("static", "mine", 28080))
+    assert told(found) == {"mine": ("static", 28080)}
+
+
+def test_two_addresses_of_one_engine_are_one_even_where_nobody_else_says_so() -> None:
+    found = sources(named("static", "mine", 1), also("docker", "box", 1, 2), named("local", "here", 2))
+    assert told(found) == {"mine": ("static", 1)}

@@ -21,6 +21,10 @@ def _nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
 
 
+# What makes two findings the same backend: scheme, host (loopback spellings are one), port, and what stands before
+# /chat/completions.
+Address = tuple[str, str, int, str]
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -97,33 +101,43 @@ class Backend:
     ca_file: str | None = None  # PEM bundle that signs an https backend's certificate
     verify: bool = True  # False accepts any certificate
     source: str = "static"  # who named it: static, api, fleet, docker, local, or a discoverer's own name
+    other_urls: tuple[str, ...] = ()  # behind which the same engine answers: found there too, it is no second backend
     upstream: Any = field(default=None, repr=False, compare=False)  # a transport of its own: see solar.Upstream
 
     origin: Origin = field(init=False, repr=False, compare=False)
     prefix: str = field(init=False, repr=False, compare=False)  # before /chat/completions: "/v1", "/api/v1", ""
     root: str = field(init=False, repr=False, compare=False)  # before /health and /tokenize: "", "/api"
     host_id: str = field(init=False, repr=False, compare=False)  # whose capacity it shares
+    other_addresses: tuple[Address, ...] = field(init=False, repr=False, compare=False)  # of `other_urls`
 
     def __post_init__(self) -> None:
         if not self.id or not self.id.isprintable() or any(c.isspace() for c in self.id):
             raise InvalidBackend(f"a backend's id must be printable, without spaces, and not empty; got {self.id!r}")
-        origin, path = parse_url(self.url, self.id)
-        root = path[: -len("/v1")] if path.endswith("/v1") else path
-        if self.base_path is None:
-            prefix = root + "/v1"
-        else:
-            inner = self.base_path.strip("/")
-            root = path
-            prefix = f"{path}/{inner}" if inner else path
+        origin, root, prefix = self._place(self.url)
         put = object.__setattr__
         put(self, "origin", origin)
         put(self, "root", root)
         put(self, "prefix", prefix)
         put(self, "host_id", (self.host or loopback_name(origin.hostname)).lower())
+        put(self, "other_urls", tuple(self.other_urls))
+        put(self, "other_addresses", tuple(self._address_of(url) for url in self.other_urls))
         put(self, "models", tuple(self.models))
         put(self, "aliases", MappingProxyType(dict(self.aliases)))
         put(self, "model_timeouts", MappingProxyType(dict(self.model_timeouts)))
         self._check()
+
+    def _place(self, url: str) -> tuple[Origin, str, str]:
+        """Where `url` points, and what stands there before /health and before /chat/completions."""
+        origin, path = parse_url(url, self.id)
+        if self.base_path is None:
+            root = path[: -len("/v1")] if path.endswith("/v1") else path
+            return origin, root, root + "/v1"
+        inner = self.base_path.strip("/")
+        return origin, path, f"{path}/{inner}" if inner else path
+
+    def _address_of(self, url: str) -> Address:
+        origin, _, prefix = self._place(url)
+        return (origin.scheme, loopback_name(origin.hostname), origin.port, prefix)
 
     def _check(self) -> None:
         if self.type not in BACKEND_TYPES:
@@ -144,8 +158,8 @@ class Backend:
         return InvalidBackend(f"backend {self.id!r}: {what} must be {wanted}; got {got!r}")
 
     @property
-    def address(self) -> tuple[str, str, int, str]:
-        """What makes two findings the same backend: scheme, host (loopback spellings are one), port and path."""
+    def address(self) -> Address:
+        """Two findings with the same address are the same backend."""
         return (self.origin.scheme, loopback_name(self.origin.hostname), self.origin.port, self.prefix)
 
     def timeouts_for(self, model: str) -> Timeouts:

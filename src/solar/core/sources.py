@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from solar.core.backend import Backend
+from solar.core.backend import Address, Backend
 
 PRECEDENCE = ("static", "api", "fleet", "docker", "local")  # other sources come after these
 
@@ -40,14 +40,18 @@ class Sources:
         return tuple(source for source, named in self._claims if named == backend_id)
 
     def effective(self) -> dict[str, Backend]:
-        """The backends to route to, by id: at each address the word of the source that comes first."""
-        speaks: dict[object, tuple[int, str]] = {}
+        """The backends to route to, by id: at each address the word of the source that comes first.
+
+        One that is known to answer at other addresses too speaks for those as well, and is spoken for there.
+        """
+        speaks: dict[Address, tuple[int, str]] = {}
         for backend in self._claims.values():
             place = _place(backend)
-            speaks[backend.address] = min(place, speaks.get(backend.address, place))
+            for address in (backend.address, *backend.other_addresses):
+                speaks[address] = min(place, speaks.get(address, place))
         chosen: dict[str, Backend] = {}
         for backend in sorted(self._claims.values(), key=_place):
-            if _place(backend) != speaks[backend.address]:
+            if any(speaks[address] != _place(backend) for address in (backend.address, *backend.other_addresses)):
                 continue
             while backend.id in chosen:  # two sources use one id for two addresses
                 backend = replace(backend, id=f"{backend.id}@{backend.source}")

@@ -1,0 +1,28 @@
+"""Whoever watches may fail: what it had found stays, and it is asked to watch again after a pause that grows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from solar.discovery.base import Change
+
+SHORTEST = 0.5  # seconds of the first pause; each is twice as long as the one before
+LONGEST = 30.0
+
+
+async def follow(
+    watch: Callable[[], AsyncIterator[Change]], failed: Callable[[Exception, float], None]
+) -> AsyncIterator[Change]:
+    """The changes that `watch` yields, until it ends. `failed` hears each error, and the pause in seconds after it."""
+    pause = SHORTEST
+    while True:
+        try:
+            async for change in watch():
+                pause = SHORTEST
+                yield change
+            return
+        except Exception as error:  # noqa: BLE001  # a discoverer is foreign code: whatever it raises, the router goes on
+            failed(error, pause)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST)

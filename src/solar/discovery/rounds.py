@@ -1,0 +1,47 @@
+"""A discoverer that looks, lists what it saw, waits, and looks again."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+
+from solar.core.backend import Backend
+from solar.discovery.base import BackendsListed, Change
+from solar.discovery.sighting import Sighting
+
+
+class Rounds(ABC):
+    """What discoverers have in common whose source does not call them. A look that raises changes nothing."""
+
+    name: str
+
+    def __init__(self, *, every: float) -> None:
+        self.every = every  # seconds between two looks
+        self._woken = asyncio.Event()
+
+    @abstractmethod
+    async def look(self) -> tuple[Sighting, ...]:
+        """One whole look. Raises where nothing can be said of what is there: then all stays as it was."""
+
+    async def watch(self) -> AsyncIterator[Change]:
+        """Lists what is there, first and after each change."""
+        listed: tuple[Backend, ...] | None = None
+        while True:
+            self._woken.clear()
+            found = tuple(seen.backend for seen in await self.look() if seen.backend is not None)
+            if found != listed:
+                listed = found
+                yield BackendsListed(found)
+            await self._pause()
+
+    def wake(self) -> None:
+        """Look again now."""
+        self._woken.set()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self.every):
+                await self._woken.wait()
+        except TimeoutError:
+            return
