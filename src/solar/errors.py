@@ -76,6 +76,14 @@ class UpstreamFailed(SolarError):
     code = "upstream_failed"
 
 
+class StoreFailed(SolarError):
+    """The database cannot do it now; the message says why. Requests are served as before."""
+
+    status = 503
+    type = "server_error"
+    code = "store_unavailable"
+
+
 class InvalidBackend(SolarError, ValueError):
     """A backend's settings make no sense; the message says which one and what to write instead."""
 
