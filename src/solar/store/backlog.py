@@ -1,0 +1,46 @@
+"""What waits to be written: bounded, in order, the oldest given up first, and never without being counted."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from solar.store.facts import Entry
+
+
+class Backlog:
+    """The entries that are not in the database yet. For one thread."""
+
+    __slots__ = ("_entries", "limit", "lost")
+
+    def __init__(self, limit: int) -> None:
+        self._entries: deque[Entry] = deque()
+        self.limit = limit
+        self.lost = 0  # entries that were given up since the start
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"<Backlog {len(self)} of {self.limit}, {self.lost} lost>"
+
+    def push(self, entry: Entry) -> int:
+        """Add the newest; returns how many wait."""
+        entries = self._entries
+        entries.append(entry)
+        if len(entries) > self.limit:
+            entries.popleft()
+            self.lost += 1
+        return len(entries)
+
+    def take(self, most: int) -> list[Entry]:
+        """Take out the oldest, `most` at most."""
+        entries = self._entries
+        return [entries.popleft() for _ in range(min(most, len(entries)))]
+
+    def give_back(self, batch: Sequence[Entry]) -> None:
+        """Put back at their place what was taken out and could not be written; the oldest may have no room now."""
+        room = self.limit - len(self._entries)
+        kept = batch[len(batch) - room :] if room < len(batch) else batch
+        self._entries.extendleft(reversed(kept))
+        self.lost += len(batch) - len(kept)

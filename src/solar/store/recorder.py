@@ -1,0 +1,160 @@
+"""What writes the records: in batches, each in one transaction, as long as it lives; and deletes what is too old."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from solar.errors import StoreFailed
+from solar.store.backlog import Backlog
+from solar.store.connections import Connections, now_ms
+from solar.store.facts import Entry
+
+if TYPE_CHECKING:
+    from solar.store.database import Database
+
+GATHER = 0.25  # seconds that an entry waits for others, to be written with them
+BATCH = 500  # entries that are written together
+PRUNE_EVERY = 3600.0  # seconds between two looks for what is too old
+PRUNE_STEP = 1000  # rows of a table that are deleted together
+
+
+class Recorder:
+    """The one that takes from the backlog. Its methods are for the thread of the loop that it runs in."""
+
+    def __init__(
+        self, connections: Connections, backlog: Backlog, retention_days: float | None, log: logging.Logger
+    ) -> None:
+        self._connections = connections
+        self._backlog = backlog
+        self._retention_days = retention_days
+        self._log = log
+        self._wake = asyncio.Event()
+        self._flushes: list[asyncio.Future[None]] = []
+        self._stopping = False
+        self._next_prune = -math.inf
+
+    def __repr__(self) -> str:
+        return f"<Recorder {self._backlog!r}>"
+
+    def push(self, entry: Entry) -> None:
+        """Take an entry: O(1), and nothing is waited for."""
+        waiting = self._backlog.push(entry)
+        if waiting == 1 or waiting == BATCH:
+            self._wake.set()
+
+    def look(self) -> None:
+        """Something may have changed: see whether there is something to do."""
+        self._wake.set()
+
+    async def flush(self) -> None:
+        """Return once all that was recorded until now is on disk, or was given up. Raises StoreFailed."""
+        if self._connections.state.kind == "stopped":
+            raise StoreFailed("the store is stopped")
+        written = asyncio.get_running_loop().create_future()
+        self._flushes.append(written)
+        self._wake.set()
+        await written
+
+    async def prune(self, days: float) -> int:
+        """Delete what is older, in small steps; returns how many entries that were. Raises StoreFailed."""
+        before, removed, step = _days_ago(days), 0, 1
+        while step:
+            step = await self._connections.do(lambda database: database.prune(before, PRUNE_STEP))
+            removed += step
+        return removed
+
+    async def run(self) -> None:
+        """Write what comes in until stop(); then write the rest. Cancelled, it ends at once."""
+        try:
+            while not self._stopping:
+                await self._step()
+                await self._rest()
+            await self._step(all_of_it=True)
+            if left := len(self._backlog):
+                self._log.error("store: %d entries are lost at the end: %s", left, self._connections.state.reason)
+        finally:
+            await self._connections.close()
+            self._answer(len(self._flushes), StoreFailed("the store is stopped"))
+
+    def stop(self) -> None:
+        """Let run() come to its end."""
+        self._stopping = True
+        self._wake.set()
+
+    async def _step(self, *, all_of_it: bool = False) -> None:
+        """Write what waits, and delete a little of what is too old. What can't be done now is done after a pause."""
+        asked = len(self._flushes)
+        left = len(self._backlog) if asked or all_of_it else min(BATCH, len(self._backlog))
+        try:
+            if not left:
+                await self._connections.do(_nothing)  # it may not be open yet
+            while left > 0:
+                left -= await self._write()
+            self._answer(asked)
+            asked = 0
+            await self._prune_some()
+        except StoreFailed as error:
+            self._answer(asked, error)
+
+    async def _write(self) -> int:
+        """Write the oldest entries; how many. If that fails they go back to their place."""
+        batch = self._backlog.take(BATCH)
+        try:
+            unfit = await self._connections.do(lambda database: database.write(batch))
+        except StoreFailed:
+            self._backlog.give_back(batch)
+            raise
+        if unfit:
+            self._backlog.lost += unfit
+            self._log.error("store: %d entries are lost: no database could hold what is in them", unfit)
+        return len(batch)
+
+    async def _prune_some(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._retention_days is None or now < self._next_prune:
+            return
+        before = _days_ago(self._retention_days)
+        if not await self._connections.do(lambda database: database.prune(before, PRUNE_STEP)):
+            self._next_prune = now + PRUNE_EVERY
+
+    async def _rest(self) -> None:
+        """Wait until there is something to do: a full batch, an entry that waited long enough, old ones to delete."""
+        loop = asyncio.get_running_loop()
+        resting_since, entry_since = loop.time(), math.inf
+        while not (self._stopping or self._flushes):
+            if pause := self._connections.pause:
+                until = resting_since + pause
+            elif len(self._backlog) >= BATCH or self._connections.doubtful:
+                return
+            else:
+                entry_since = min(entry_since, loop.time()) if self._backlog else math.inf
+                until = min(entry_since + GATHER, math.inf if self._retention_days is None else self._next_prune)
+            if until <= loop.time():
+                return
+            self._wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until if until < math.inf else None):
+                    await self._wake.wait()
+
+    def _answer(self, count: int, error: StoreFailed | None = None) -> None:
+        """Tell the first `count` of those who asked for it that all is written, or why not."""
+        answered, self._flushes = self._flushes[:count], self._flushes[count:]
+        for flush in answered:
+            if flush.done():  # whoever asked has left
+                continue
+            if error is None:
+                flush.set_result(None)
+            else:
+                flush.set_exception(error)
+
+
+def _nothing(_: Database) -> None:
+    """Opening is all that is wanted."""
+
+
+def _days_ago(days: float) -> int:
+    return now_ms() - int(days * 86_400_000)

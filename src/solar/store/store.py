@@ -1,0 +1,208 @@
+"""The store: durable records of hosts, requests and events, that no request ever waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from solar.errors import MissingExtra, StoreFailed
+from solar.store import archive
+from solar.store.archive import Counts, HostLine
+from solar.store.asking import Asked, Told
+from solar.store.backlog import Backlog
+from solar.store.connections import Connections, now_ms
+from solar.store.facts import Entry, Host, RequestSummary, RoutingEvent
+from solar.store.recorder import Recorder
+from solar.store.state import StoreState
+
+if TYPE_CHECKING:
+    from solar.store.database import Database
+    from solar.store.reading import Reader
+
+CHUNK = 1000  # entries that an export reads, and an import writes, together
+
+T = TypeVar("T")
+
+
+class Store:
+    """Durable records in `data_dir`/solar.db. Somebody must run() it; its methods are for the thread of that loop.
+
+    Whatever happens to the disk, the gateway goes on: at most `limit` entries wait to be written, the oldest are given
+    up for new ones, and `state` tells. Raises MissingExtra.
+    """
+
+    def __init__(
+        self, data_dir: Path, *, log: logging.Logger, retention_days: float | None = 365.0, limit: int = 10_000
+    ) -> None:
+        if absent := [name for name in ("sqlalchemy", "alembic") if find_spec(name) is None]:
+            raise MissingExtra(
+                f"the store needs packages that are not installed ({', '.join(absent)}); "
+                "install them with the extra 'server', from the checkout: pip install '.[server]'"
+            )
+        self.path = data_dir / "solar.db"
+        self._backlog = Backlog(limit)
+        self._connections = Connections(self.path, data_dir / "hosts.json", self._backlog, log)
+        self._recorder = Recorder(self._connections, self._backlog, retention_days, log)
+        self._importing = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        state = self.state
+        return f"<Store {self.path} {state.kind}, {state.waiting} waiting, {state.lost} lost>"
+
+    @property
+    def state(self) -> StoreState:
+        """How it does, as of now."""
+        return replace(self._connections.state, waiting=len(self._backlog), lost=self._backlog.lost)
+
+    def record(self, summary: RequestSummary) -> None:
+        """Keep a request that ended. Waits for nothing."""
+        self._recorder.push(summary)
+
+    def event(self, event: RoutingEvent) -> None:
+        """Keep what happened on a request's way. Waits for nothing; its data must not change any more."""
+        self._recorder.push(event)
+
+    async def hosts(self) -> tuple[Host, ...]:
+        """All hosts, the first registered first. Raises StoreFailed."""
+        return await self._ask(lambda reader: reader.hosts())
+
+    async def put_host(self, host: Host) -> None:
+        """Keep `host`, in place of one with its id. It is on disk then, or StoreFailed was raised."""
+        await self._do(lambda database: database.put_host(host))
+
+    async def drop_host(self, host_id: str) -> bool:
+        """Forget a host; whether there was one. Raises StoreFailed."""
+        return await self._do(lambda database: database.drop_host(host_id))
+
+    async def requests(
+        self,
+        since_ms: int,
+        until_ms: int,
+        *,
+        status: str | None = None,
+        model: str | None = None,
+        host_id: str | None = None,
+        request_type: str | None = None,
+        page: int = 1,
+        limit: int = 200,
+    ) -> Told:
+        """A page of `/gateway/requests`: what ended from then and before then, the newest first.
+
+        Raises InvalidRequest where too much is asked for, and StoreFailed; so do the others that ask.
+        """
+        asked = Asked(since_ms, until_ms, status, model, host_id, request_type, page=page, limit=limit)
+        return await self._ask(lambda reader: reader.requests(asked))
+
+    async def stats(self, since_ms: int, until_ms: int, *, request_type: str | None = None) -> Told:
+        """`/gateway/stats`: what the requests that ended in that time make together."""
+        asked = Asked(since_ms, until_ms, request_type=request_type)
+        return await self._ask(lambda reader: reader.stats(asked))
+
+    async def events(self, since_ms: int, until_ms: int, *, types: Sequence[str] = (), limit: int = 1000) -> Told:
+        """`/gateway/events/recent`: the newest of that time, the oldest of them first. No types: all."""
+        asked = Asked(since_ms, until_ms, types=tuple(types), limit=limit)
+        return await self._ask(lambda reader: reader.events(asked))
+
+    async def export(self, *, keys: bool = False) -> AsyncIterator[bytes]:
+        """Everything as JSON lines; the hosts' keys only if asked for. Raises StoreFailed."""
+        with suppress(StoreFailed):  # a store in trouble is one to be saved
+            await self.flush()
+        hosts = await self.hosts()
+        yield archive.first_line(now_ms()) + b"".join(archive.line_of(host, keys=keys) for host in hosts)
+        counts = []
+        for kind in (RequestSummary, RoutingEvent):
+            last, count = 0, 0
+            while True:
+                lines, last = await self._ask(partial(_lines, kind, last))
+                if not lines:
+                    break
+                count += len(lines)
+                yield b"".join(lines)
+            counts.append(count)
+        yield archive.last_line(Counts(len(hosts), *counts))
+
+    async def import_(self, pieces: AsyncIterable[bytes]) -> Counts:
+        """Take over an export: all of it or nothing, and nothing twice. Returns what was new.
+
+        Raises InvalidRequest where it is no whole export, and StoreFailed.
+        """
+        unpacking, hosts, entries = archive.Unpacking(), list[HostLine](), list[Entry]()
+        async with self._importing:
+            await self._do(_begin)
+            async for piece in pieces:
+                for part in unpacking.feed(piece):
+                    if isinstance(part, HostLine):
+                        hosts.append(part)
+                    else:
+                        entries.append(part)
+                if len(entries) >= CHUNK:
+                    await self._do(partial(_bring, entries))
+                    entries = []
+            counts = unpacking.finish()
+            await self._do(partial(_bring, entries))
+            return await self._do(partial(_merge, hosts, counts))
+
+    async def prune(self, days: float) -> int:
+        """Delete what is older, in small steps; returns how many entries that were. Raises StoreFailed."""
+        return await self._recorder.prune(days)
+
+    async def flush(self) -> None:
+        """Return once all that was recorded until now is on disk, or was given up. Raises StoreFailed."""
+        await self._recorder.flush()
+
+    async def opened(self) -> None:
+        """Return once the database can be read, however long that takes."""
+        await self._connections.opened.wait()
+
+    async def run(self) -> None:
+        """Open the database and write what comes in until stop(); then write the rest. Cancelled, it ends at once."""
+        await self._recorder.run()
+
+    def stop(self) -> None:
+        """Let run() come to its end."""
+        self._recorder.stop()
+
+    async def _do(self, work: Callable[[Database], T]) -> T:
+        """Write now. That may be the first to find that all is well again."""
+        done = await self._connections.do(work)
+        self._recorder.look()
+        return done
+
+    async def _ask(self, question: Callable[[Reader], T]) -> T:
+        try:
+            return await self._connections.ask(question)
+        finally:
+            if self._connections.doubtful:
+                self._recorder.look()
+
+
+def _lines(kind: type[Entry], last: int, reader: Reader) -> tuple[list[bytes], int]:
+    return reader.lines(kind, last, CHUNK)
+
+
+# In the writer's thread, and so is what they import: it brings SQLAlchemy.
+
+
+def _begin(database: Database) -> None:
+    from solar.store import importing
+
+    importing.begin(database)
+
+
+def _bring(entries: Sequence[Entry], database: Database) -> None:
+    from solar.store import importing
+
+    importing.bring(database, entries)
+
+
+def _merge(hosts: Sequence[HostLine], counts: Counts, database: Database) -> Counts:
+    from solar.store import importing
+
+    return importing.merge(database, hosts, counts)

@@ -1,0 +1,105 @@
+"""A store that runs, and what to put into it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from solar.edge.tasks import Tasks
+from solar.store import Host, RequestSummary, RoutingEvent, Store
+
+LOG = logging.getLogger("solar.store-test")
+EVER = (0, 4_000_000_000_000)  # until 2096
+
+
+@asynccontextmanager
+async def running(data_dir: Path, **options: Any) -> AsyncIterator[Store]:
+    store = Store(data_dir, log=LOG, **({"retention_days": None} | options))  # the facts below have old times
+    tasks = Tasks(LOG)
+    run = tasks.spawn(store.run(), "store")
+    try:
+        yield store
+    finally:
+        store.stop()
+        await run
+
+
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  # of a thread, or a process
+            await asyncio.sleep(0.005)
+
+
+def asked(number: int = 0, **facts: Any) -> RequestSummary:
+    at = 1_795_000_000_000 + number
+    usual: dict[str, Any] = {
+        "request_id": f"req-{number}",
+        "request_type": "chat",
+        "status": "success",
+        "ending": "success",
+        "http_status": 200,
+        "model": "llama:8b",
+        "endpoint": "/v1/chat/completions",
+        "client_ip": "127.0.0.1",
+        "stream": True,
+        "attempts": 1,
+        "started_ms": at - 1500,
+        "ended_ms": at,
+        "duration_s": 1.5,
+    }
+    return RequestSummary(**(usual | facts))
+
+
+def happened(number: int = 0, kind: str = "request_start", **data: Any) -> RoutingEvent:
+    return RoutingEvent(kind, 1_795_000_000_000 + number, {"request_id": f"req-{number}"} | data)
+
+
+def host(number: int = 1, **facts: Any) -> Host:
+    usual = {"id": f"id-{number}", "name": f"gpu{number}", "url": f"http://gpu{number}:8001", "api_key": "sk-secret"}
+    return Host(**(usual | {"created_ms": 1_795_000_000_000 + number} | facts))
+
+
+async def pieces(lines: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for line in lines:
+        yield line
+
+
+async def exported(store: Store, *, keys: bool = False) -> bytes:
+    return b"".join([piece async for piece in store.export(keys=keys)])
+
+
+texts = st.text(max_size=30)
+numbers = st.integers(-(2**63), 2**63 - 1)
+floats = st.floats(allow_nan=False, allow_infinity=False)
+json_values = st.recursive(
+    st.none() | st.booleans() | numbers | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+summaries = st.builds(
+    RequestSummary,
+    request_id=texts,
+    request_type=texts,
+    status=st.sampled_from(["success", "error", "missed"]),
+    ending=texts,
+    http_status=numbers,
+    model=texts,
+    resolved_model=st.none() | texts,
+    endpoint=texts,
+    client_ip=texts,
+    stream=st.booleans(),
+    attempts=numbers,
+    started_ms=numbers,
+    ended_ms=numbers,
+    duration_s=floats,
+    queued_s=floats,
+    ttft_s=st.none() | floats,
+    error_message=st.none() | texts,
+    total_tokens=st.none() | numbers,
+    decode_tps=st.none() | floats,
+)
+routing_events = st.builds(RoutingEvent, texts, numbers, st.dictionaries(texts, json_values, max_size=4))
