@@ -11,11 +11,12 @@ from solar.store.facts import Entry
 class Backlog:
     """The entries that are not in the database yet. For one thread."""
 
-    __slots__ = ("_entries", "limit", "lost")
+    __slots__ = ("_entries", "limit", "lost", "taken")
 
     def __init__(self, limit: int) -> None:
         self._entries: deque[Entry] = deque()
         self.limit = limit
+        self.taken = 0  # out of it, and not known to be written yet
         self.lost = 0  # entries that were given up since the start
 
     def __len__(self) -> int:
@@ -34,12 +35,19 @@ class Backlog:
         return len(entries)
 
     def take(self, most: int) -> list[Entry]:
-        """Take out the oldest, `most` at most."""
+        """Take out the oldest, `most` at most, to be followed by written() or give_back()."""
         entries = self._entries
-        return [entries.popleft() for _ in range(min(most, len(entries)))]
+        self.taken = min(most, len(entries))
+        return [entries.popleft() for _ in range(self.taken)]
+
+    def written(self, unfit: int) -> None:
+        """What was taken is on disk, but for so many that could never be."""
+        self.taken = 0
+        self.lost += unfit
 
     def give_back(self, batch: Sequence[Entry]) -> None:
         """Put back at their place what was taken out and could not be written; the oldest may have no room now."""
+        self.taken = 0
         room = self.limit - len(self._entries)
         kept = batch[len(batch) - room :] if room < len(batch) else batch
         self._entries.extendleft(reversed(kept))

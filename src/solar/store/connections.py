@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Connections:
-    """Each lives in its own thread. What fails is closed, and at the next try the file is looked at as if new."""
+    """Each lives in its own thread. What broke is closed; at the next try the file is looked at as if new."""
 
     def __init__(self, path: Path, original: Path, backlog: Backlog, log: logging.Logger) -> None:
         self._path = path
@@ -138,7 +138,7 @@ class Connections:
         self._doubtful = self._doubtful or found.damaged
         first, longest = PAUSES
         self.pause = min(self.pause * 2, longest) if self.pause else first
-        if (database := self._database) is not None:
+        if (database := self._database) is not None and not found.passing:
             self._database = None
             await self._writer.run(database.close)
         losing = self._backlog.lost > self._lost_before

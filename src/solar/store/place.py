@@ -135,8 +135,11 @@ def _set_aside(path: Path) -> Path:
 
 
 def _rows(aside: Path) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    if not _has_bytes(aside):  # SQLite would delete its log
+        return
     for table, question in _KEPT.items():
         with contextlib.suppress(sqlite3.Error), closing(_open(aside)) as connection:
+            connection.execute("PRAGMA writable_schema = ON")  # or it would not read a file that was cut
             for row in connection.execute(question):
                 yield table, row
     beside(aside)[1].unlink(missing_ok=True)

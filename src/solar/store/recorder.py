@@ -108,8 +108,8 @@ class Recorder:
         except StoreFailed:
             self._backlog.give_back(batch)
             raise
+        self._backlog.written(unfit)
         if unfit:
-            self._backlog.lost += unfit
             self._log.error("store: %d entries are lost: no database could hold what is in them", unfit)
         return len(batch)
 

@@ -46,6 +46,7 @@ class Trouble:
     kind: Literal["behind", "failing"]
     reason: str
     damaged: bool = False  # the file may be; look at all of it
+    passing: bool = False  # the connection is still good
 
 
 _REASONS = {
@@ -64,10 +65,12 @@ def trouble(error: sqlite3.Error | OSError | SolarError) -> Trouble:
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
         return Trouble("failing", f"{(error.strerror or str(error)).lower()}{where}")
-    code: int = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of it says where
+    full_code: int = getattr(error, "sqlite_errorcode", 0)
+    code = full_code & 0xFF  # the rest of it says where
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return Trouble("behind", "another process holds the database locked")
+        return Trouble("behind", "another process holds the database locked", passing=True)
     if code == sqlite3.SQLITE_IOERR:
-        return Trouble("failing", f"the disk does not read or write ({getattr(error, 'sqlite_errorname', error)})")
+        reason = f"the disk does not read or write ({getattr(error, 'sqlite_errorname', error)})"
+        return Trouble("failing", reason, passing=full_code == sqlite3.SQLITE_IOERR_WRITE)  # a quota, say
     damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-    return Trouble("failing", _REASONS.get(code, str(error)), damaged)
+    return Trouble("failing", _REASONS.get(code, str(error)), damaged, passing=code == sqlite3.SQLITE_FULL)

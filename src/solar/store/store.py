@@ -59,7 +59,8 @@ class Store:
     @property
     def state(self) -> StoreState:
         """How it does, as of now."""
-        return replace(self._connections.state, waiting=len(self._backlog), lost=self._backlog.lost)
+        backlog = self._backlog
+        return replace(self._connections.state, waiting=len(backlog) + backlog.taken, lost=backlog.lost)
 
     def record(self, summary: RequestSummary) -> None:
         """Keep a request that ended. Waits for nothing."""
