@@ -32,7 +32,7 @@ class Dialect:
     ready_when_running: bool = False  # "running" says that the engine listens, not only that its process lives
     start_seconds: float = 30.0  # how long POST .../start may take before it is given up
     stop_freezes: bool = False  # while it stops an instance it answers nobody, for up to 10 s
-    numbers_restart: bool = True  # an instance's log lines count from 0 again when it is started again
+    numbers_restart: bool = True  # an instance's lines count from 0 again whenever it was stopped
 
 
 _V1 = Dialect(
