@@ -187,3 +187,19 @@ async def test_a_client_that_is_none_is_let_go() -> None:
         writer.close()
         assert await reader.read() == b""
         await agent.wait_for(lambda: not agent.connections)
+
+
+async def test_an_agent_shows_what_it_is_made_of() -> None:
+    async with FakeAgent("v1") as agent:
+        instance = await agent.add("m")
+        assert repr(instance) == f"<FakeInstance 'm' running, port {instance.port}>"
+        assert repr(agent.lifecycle) == "<Lifecycle v1, 1 instances, 0 orphans>"
+        reader, writer = await asyncio.open_connection("127.0.0.1", agent.port)
+        await agent.wait_for(lambda: agent.connections)
+        assert "HTTP" in repr(next(iter(agent.connections)))
+        await agent.die()
+        with pytest.raises(ConnectionError):
+            await reader.readexactly(1)
+        writer.close()
+        agent.loaded(instance)  # its engine is gone, and nothing happens
+        assert instance.engine is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +18,8 @@ from solar.testing.agents.shapes import VERSIONS, DialectName, endpoints_of
 from solar.testing.recorded import Recorded
 from solar.testing.sockets import Listener
 
+# What the newer fork tells where there is no GPU; all others answer 503 there.
+_RAM: dict[str, Any] = {"used_gb": 8.0, "total_gb": 32.0, "percent": 25.0, "memory_type": "RAM"}
 _TOLD = ("id", "alias", "status", "port")
 
 
@@ -33,7 +35,7 @@ class FakeAgent:
     `dialect` is "v1", "v2" or "fork"; `version` is what it says of itself (a fork of 0.x is the older one).
     Instances take their ports from `start_port` on, or from the kernel. `control_urls` are the coordinators that a
     v2 agent opens a link to, each a full ws:// URL; `name` is its HOST_NAME. `memory` None answers 503, as without
-    a GPU. `delays`, `loading`, `failing`, `memory` and `api_key` may be changed at any time.
+    a GPU. `memory`, `api_key`, and of `lifecycle` its `delays`, `loading` and `failing`, may be changed at any time.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class FakeAgent:
         control_urls: Sequence[str] = (),
         reconnect_seconds: float = 0.01,
         ping_seconds: float | None = None,
-        memory: Mapping[str, Any] | None = None,
+        memory: dict[str, Any] | None = None,
         max_retries: int = 2,
         log_buffer: int = 1000,
     ) -> None:
@@ -61,8 +63,8 @@ class FakeAgent:
         self.version = version or VERSIONS[dialect]
         self.api_key = api_key
         self.name = name
-        self.memory = None if memory is None else dict(memory)
         self.lifecycle = Lifecycle(dialect, self.version, host, start_port, max_retries, log_buffer)
+        self.memory = dict(_RAM) if memory is None and self.newer else memory
         self.links = [Link(self, url, reconnect_seconds, ping_seconds) for url in control_urls]
         self.requests: list[Recorded] = []  # everything that was asked, oldest first
         self.connections: set[AgentConnection] = set()

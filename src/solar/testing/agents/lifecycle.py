@@ -91,15 +91,15 @@ class Lifecycle:
         self.changed()
 
     async def start(self, instance: FakeInstance) -> bool:
-        """Starts an instance; one that runs already is fine as it is."""
-        if instance.status == "running":
+        """Starts an instance; one that runs already is fine as it is.
+
+        Only the newer fork sees that one is being started, and only it counts the attempts of each start anew.
+        """
+        if instance.status == "running" or (self.new_fork and instance.status == "starting" and instance.engine):
             return True
-        while True:
-            if await self._begun(instance):
-                instance.status, instance.retry_count, instance.error_message = "running", 0, None
-                instance.started_at = _utc()
-                self.changed()
-                return True
+        if self.new_fork:
+            instance.retry_count = 0
+        while not await self._begun(instance):
             instance.status, instance.pid, instance.started_at = "failed", None, None
             instance.retry_count += 1
             exited = "unexpectedly (exit code: 1)" if self.new_fork else "immediately"
@@ -107,11 +107,19 @@ class Lifecycle:
             if instance.retry_count >= self._max_retries:
                 return False
             await asyncio.sleep(self.delays.retry)
+            if self.new_fork:
+                instance.forget_lines()
+        instance.status, instance.retry_count, instance.error_message = "running", 0, None
+        instance.started_at = _utc()
+        self.changed()
+        return True
 
     async def _begun(self, instance: FakeInstance) -> bool:
         instance.status = "starting"
         instance.ready.clear()
         instance.file_time = None
+        if instance.engine is not None:  # two starts at once: the first process is forgotten
+            self.orphans.append(instance.engine)
         instance.engine = await self._spawned(instance)
         instance.pid = next(self._pids)
         self.happened()
@@ -123,7 +131,7 @@ class Lifecycle:
     async def _spawned(self, instance: FakeInstance) -> Engine | None:
         self.write(instance, f"0.00.003.000 I srv    load_model: loading model '{instance.config.get('model')}'")
         fails, self.failing = self.failing > 0, max(0, self.failing - 1)
-        for port in () if fails else self._ports(instance):
+        for port in self._ports(instance):
             engine = Engine(
                 lambda text: self.write(instance, text),
                 [instance.alias],
@@ -138,6 +146,9 @@ class Lifecycle:
             except OSError:
                 continue
             instance.port = engine.port
+            if fails:
+                await engine.stop()
+                break
             if not self.loading:
                 self.loaded(instance, engine)
             return engine
@@ -163,12 +174,17 @@ class Lifecycle:
         """Stops an instance; one that is stopped is fine as it is. But for the fork, all else waits meanwhile."""
         if instance.status == "stopped":
             return True
+        if self.dialect == "fork" and instance.status == "failed":
+            instance.status, instance.error_message = "stopped", None
+            self.changed()
+            return True
         if self.dialect != "fork":
             self.free.clear()
         instance.status = "stopping"
         self.happened()
         try:
             await asyncio.sleep(self.delays.stop)
+            self.write(instance, "0.09.000.000 I srv    operator(): cleaning up before exit...")
             await self._ended(instance)
         finally:
             self.free.set()

@@ -11,7 +11,7 @@ import msgspec
 
 from solar.testing.agents.engine import FakeInstance
 from solar.testing.agents.messages import NO_JSON, Answered, detail, json_answer, missing, query_of
-from solar.testing.agents.shapes import ENGINES, WrongConfig, whole_config
+from solar.testing.agents.shapes import WrongConfig, engines_named, whole_config
 from solar.testing.recorded import Recorded
 
 if TYPE_CHECKING:
@@ -63,7 +63,10 @@ def _pages(agent: FakeAgent) -> dict[str, dict[str, Page]]:
 
     async def root(_: Recorded) -> Answered:
         told: dict[str, Any] = {"service": "solar-host", "version": agent.version, "description": "Process manager"}
-        return json_answer(told | ({} if agent.dialect == "v1" else {"supported_backends": list(ENGINES)}))
+        return json_answer(
+            told
+            | ({} if agent.dialect == "v1" else {"supported_backends": engines_named(agent.dialect, agent.version)})
+        )
 
     async def docs(_: Recorded) -> Answered:
         return Answered(200, b"<html></html>", (), "text/html; charset=utf-8")

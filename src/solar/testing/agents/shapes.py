@@ -60,6 +60,13 @@ _LLAMA_ENDPOINTS: Mapping[str, list[str]] = {
 ENGINES = ("llamacpp", *_HF_OWN)
 
 
+def engines_named(dialect: DialectName, version: str) -> list[str]:
+    """`supported_backends` of GET /. The older fork takes one more than it names, the newer names one that we lack."""
+    if dialect != "fork":
+        return list(ENGINES)
+    return list(ENGINES[:-1]) if version.startswith("0.") else [*ENGINES, "huggingface_vision"]
+
+
 class WrongConfig(ValueError):
     """A config that the agent refuses; `missing` names the fields that it lacks."""
 
