@@ -10,7 +10,7 @@ from solar.wire.instances import Instance, Listing
 from solar.wire.lines import Entry
 from solar.wire.messages import HealthFrame, InstancesUpdate, LogFrame, Other, Registration, StateFrame
 from solar.wire.reading import Unreadable
-from solar.wire.socketevents import MAX_ENTRIES, read_event, registration_of
+from solar.wire.socketevents import MAX_ENTRIES, greeting, read_event, registration_of
 
 
 def entry(instance: str, seq: int) -> dict[str, object]:
@@ -30,6 +30,11 @@ def test_a_registration_has_its_key_from_the_connect() -> None:
     )
     for key, data in ((None, told), ("", told), (7, told), ("k", None)):
         assert registration_of(data, key) is None
+
+
+def test_an_agent_is_first_told_to_wait_and_then_taken_as_the_older_fork_registers_only_so() -> None:
+    assert [name for name, _ in greeting("id", "gpu1")] == ["pending", "registration_ack"]
+    assert greeting("id", "gpu1")[1][1] == {"host_id": "id", "host_name": "gpu1"}
 
 
 def test_a_batch_of_lines_becomes_one_message_an_instance() -> None:

@@ -17,8 +17,19 @@ from solar.wire.reading import Fields, Unreadable
 NAMESPACE = "/hosts"
 MAX_ENTRIES = 10_000  # of one batch: more than an agent queues
 
-# What a coordinator answers with, beside nothing.
-ACK, WAIT, REJECTED = "registration_ack", "pending", "rejected"
+REJECTED = "rejected"  # the event that ends an agent's client for good: it does not come back by itself
+
+
+def greeting(host_id: str, host_name: str) -> tuple[tuple[str, dict[str, str]], ...]:
+    """The events to send once to an agent that connected with a good key, and to no registration after that.
+
+    The older fork (0.1.x) registers only when it was pending and is then acknowledged. The newer one registers anew
+    upon every acknowledgement: to acknowledge a registration is an endless loop.
+    """
+    return (
+        ("pending", {"pending_id": host_id}),
+        ("registration_ack", {"host_id": host_id, "host_name": host_name}),
+    )
 
 
 def registration_of(data: object, api_key: object = None) -> Registration | None:
