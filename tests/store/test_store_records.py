@@ -55,7 +55,7 @@ async def test_entries_are_written_without_being_asked_for_in_few_transactions(t
         for number in range(700):
             store.record(asked(number))
         await until(lambda: stored(store.path, "SELECT count(*) FROM requests") == [(700,)])
-        assert (store.state.kind, store.state.waiting, store.state.lost) == ("ok", 0, 0)
+        await until(lambda: (store.state.kind, store.state.waiting, store.state.lost) == ("ok", 0, 0))
 
 
 async def test_pages_are_newest_first_and_filters_hold_together(tmp_path: Path) -> None:

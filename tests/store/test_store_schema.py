@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from kept import running
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
 
 import solar.store
 from solar.store import RequestSummary, RoutingEvent
@@ -36,7 +36,7 @@ print(sorted(before - {"sqlite3"}), "sqlalchemy" in sys.modules, "alembic" in sy
 async def test_the_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> None:
     async with running(tmp_path) as store:
         await store.flush()
-    with create_engine(f"sqlite:///{tmp_path / 'solar.db'}").connect() as connection:
+    with create_engine(f"sqlite:///{tmp_path / 'solar.db'}", poolclass=NullPool).connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata) == []
 
 

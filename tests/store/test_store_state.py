@@ -77,6 +77,7 @@ async def test_a_call_that_nobody_waits_for_any_more_is_not_made() -> None:
     first = worker.run(hold.wait)
     second = worker.run(lambda: done.append(2))
     second.cancel()
+    await asyncio.sleep(0)  # the loop hands it on
     third = worker.run(lambda: done.append(3))
     hold.set()
     await asyncio.gather(first, third)

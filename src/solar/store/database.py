@@ -119,9 +119,13 @@ class Database:
         # The mode keeps it from making a file: prepare() did, with the mode that it must have.
         uri = f"{self.path.absolute().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not wait for each other
-        connection.execute("PRAGMA synchronous = FULL")  # what was committed outlives a power cut
-        connection.execute(f"PRAGMA journal_size_limit = {LONGEST_LOG}")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not wait for each other
+            connection.execute("PRAGMA synchronous = FULL")  # what was committed outlives a power cut
+            connection.execute(f"PRAGMA journal_size_limit = {LONGEST_LOG}")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
 
