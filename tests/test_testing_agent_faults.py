@@ -174,9 +174,9 @@ async def test_waiting_gives_up_with_what_was_seen() -> None:
         assert await agent.wait_for(lambda: True) is None
 
 
-@pytest.mark.parametrize("wrong", [{"dialect": "v3"}, {"dialect": "fork", "control_urls": ["ws://x"]}])
+@pytest.mark.parametrize("wrong", [{"dialect": "v3"}, {"dialect": "v1", "control_urls": ["ws://x"]}])
 def test_what_no_original_does_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"must be one of|only a v2"):
+    with pytest.raises(ValueError, match=r"must be one of|a v1 agent"):
         FakeAgent(**wrong)
 
 

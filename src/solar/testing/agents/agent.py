@@ -14,7 +14,8 @@ from solar.testing.agents.lifecycle import Lifecycle
 from solar.testing.agents.link import Link
 from solar.testing.agents.messages import Answered
 from solar.testing.agents.pages import answer_to
-from solar.testing.agents.shapes import VERSIONS, DialectName, endpoints_of
+from solar.testing.agents.shapes import VERSIONS, DialectName, endpoints_of, extras_of
+from solar.testing.agents.socketlink import SocketLink
 from solar.testing.recorded import Recorded
 from solar.testing.sockets import Listener
 
@@ -34,8 +35,10 @@ class FakeAgent:
 
     `dialect` is "v1", "v2" or "fork"; `version` is what it says of itself (a fork of 0.x is the older one).
     Instances take their ports from `start_port` on, or from the kernel. `control_urls` are the coordinators that a
-    v2 agent opens a link to, each a full ws:// URL; `name` is its HOST_NAME. `memory` None answers 503, as without
-    a GPU. `memory`, `api_key`, and of `lifecycle` its `delays`, `loading` and `failing`, may be changed at any time.
+    v2 agent opens a link to, full ws:// URLs; of a fork only the first counts, without its path, by Socket.IO.
+    `name` is its HOST_NAME. `memory` None answers 503, as without a GPU.
+
+    `memory`, `api_key`, and of `lifecycle` its `delays`, `loading` and `failing`, may be changed at any time.
     """
 
     def __init__(
@@ -57,15 +60,17 @@ class FakeAgent:
     ) -> None:
         if dialect not in VERSIONS:
             raise ValueError(f"dialect must be one of {', '.join(VERSIONS)}; got {dialect!r}")
-        if control_urls and dialect != "v2":
-            raise ValueError("only a v2 agent opens a link to its coordinator")
+        if control_urls and dialect == "v1":
+            raise ValueError("a v1 agent opens no link to a coordinator")
         self.dialect = dialect
         self.version = version or VERSIONS[dialect]
         self.api_key = api_key
         self.name = name
         self.lifecycle = Lifecycle(dialect, self.version, host, start_port, max_retries, log_buffer)
         self.memory = dict(_RAM) if memory is None and self.newer else memory
-        self.links = [Link(self, url, reconnect_seconds, ping_seconds) for url in control_urls]
+        # The fork takes the first of its URLs only.
+        links, urls = (SocketLink, control_urls[:1]) if dialect == "fork" else (Link, control_urls)
+        self.links = [links(self, url, reconnect_seconds, ping_seconds) for url in urls]
         self.requests: list[Recorded] = []  # everything that was asked, oldest first
         self.connections: set[AgentConnection] = set()
         self.lifecycle.tells = self._line_written
@@ -297,6 +302,7 @@ class FakeAgent:
                 **{name: getattr(instance, name) for name in _TOLD},
                 "supported_endpoints": endpoints_of(self.dialect, instance.config),
                 "backend_type": instance.config["backend_type"],
+                **extras_of(self.version, instance.config),
             }
             for instance in (self.instances.values() if self.dialect != "v1" else ())
         ]

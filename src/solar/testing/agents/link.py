@@ -29,6 +29,7 @@ class Link:
         self.refusals: list[str] = []  # what coordinators said when they did not
         self.received: list[str] = []  # every text frame that came, oldest first
         self.up = False
+        self.ended = False  # it will not try again
         self._agent = agent
         self._delay = delay
         self._ping = ping
@@ -50,26 +51,29 @@ class Link:
             self._socket.transport.abort()
 
     async def run(self) -> None:
-        """Connects, again and again. Ends when it is cancelled."""
+        """Connects, again and again. Ends when it is cancelled, or `ended`."""
         try:
             from websockets.asyncio.client import connect
             from websockets.exceptions import WebSocketException
         except ImportError:
             raise MissingExtra("the fake agent's link needs the package 'websockets'") from None
         delay = self._delay
-        while True:
+        while not self.ended:
             try:
-                async with connect(self.url, proxy=None, ping_interval=None) as self._socket:
+                async with connect(self._address(), proxy=None, ping_interval=None) as self._socket:
                     await self._register(self._socket)
                     delay = self._delay
                     await self._talk(self._socket)
-            except (OSError, TimeoutError, WebSocketException, _Refused):
+            except (OSError, TimeoutError, WebSocketException, Refused):
                 pass
             finally:
                 self.up, self._socket = False, None
                 self._agent._changed()
             await asyncio.sleep(delay)
             delay = min(delay * 2, _MAX_DELAY)
+
+    def _address(self) -> str:
+        return self.url
 
     async def _register(self, socket: ClientConnection) -> None:
         data = {"api_key": self._agent.api_key, "host_name": self._agent.name, "instances": self._agent._flat()}
@@ -79,7 +83,7 @@ class Link:
         if answer.get("type") != "registration_ack":
             self.refusals.append(answer.get("message", ""))
             self._agent._changed()
-            raise _Refused
+            raise Refused
         self.acknowledged += 1
         self.up = True
         self._agent._changed()
@@ -89,12 +93,15 @@ class Link:
         both = [loop.create_task(work) for work in (self._say(socket), self._pings(socket))]
         try:
             async for frame in socket:
-                self._heard(frame)
+                await self._take(socket, self._heard(frame))
                 self._agent._changed()
         finally:
             for task in both:
                 task.cancel()
             await asyncio.gather(*both, return_exceptions=True)
+
+    async def _take(self, socket: ClientConnection, frame: str) -> None:
+        """What comes after the registration; a v2 agent heeds none of it."""
 
     async def _say(self, socket: ClientConnection) -> None:
         while True:
@@ -119,5 +126,5 @@ class Link:
         return text
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The coordinator said no."""
