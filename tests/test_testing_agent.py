@@ -119,6 +119,16 @@ async def test_a_bad_config_is_refused(dialect: DialectName, status: int) -> Non
         assert (await client.get("/instances")).json() == []
 
 
+async def test_a_body_may_come_in_chunks() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'{"config": {"model": "/m.gguf", '
+        yield b'"alias": "m"}}'
+
+    async with asking(FakeAgent()) as client:
+        assert (await client.post("/instances", content=pieces())).status_code == 200
+        assert len((await client.get("/instances")).json()) == 1
+
+
 async def test_an_engine_that_is_not_known_is_llamacpp_in_v2_and_an_error_in_the_fork() -> None:
     async with FakeAgent("v2") as v2, FakeAgent("fork") as fork:
         assert (await v2.add("m", start=False, backend_type="newest")).config["backend_type"] == "llamacpp"
@@ -308,7 +318,7 @@ async def test_the_newer_forks_start_waits_for_the_model_and_others_do_not() -> 
         agent.lifecycle.loading = True
         async with asking(agent) as client:
             instance = await agent.add("m", start=False)
-            starting = asyncio.ensure_future(client.post(f"/instances/{instance.id}/start"))  # noqa: TID251
+            starting = asyncio.get_running_loop().create_task(client.post(f"/instances/{instance.id}/start"))
             await agent.wait_for(lambda instance=instance: instance.engine)
             if dialect == "fork":
                 assert (await client.get(f"/instances/{instance.id}")).json()["status"] == "starting"

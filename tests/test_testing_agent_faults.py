@@ -147,7 +147,7 @@ async def test_a_stop_freezes_the_whole_agent_but_for_the_fork(dialect: DialectN
         instance = await agent.add("m")
         agent.lifecycle.delays.stop = 60.0
         page = f"/instances/{instance.id}/stop"
-        stopping = asyncio.ensure_future(ask(agent, page, method="POST"))  # noqa: TID251
+        stopping = asyncio.get_running_loop().create_task(ask(agent, page, method="POST"))
         await agent.wait_for(lambda: instance.status == "stopping")
         if freezes:
             with pytest.raises(httpx.ReadTimeout):

@@ -133,7 +133,7 @@ async def test_a_link_comes_back_and_brings_what_happened_meanwhile() -> None:
     async with linked(coordinator) as agent:
         (link,) = agent.links
         instance = await agent.add("m")
-        await agent.wait_for(lambda: link.acknowledged == 1)
+        await agent.wait_for(lambda: link.acknowledged == 1 and link.waiting == 0)
         link.cut()
         await agent.wait_for(lambda: not link.up)
         agent.write(instance, "in the dark")

@@ -60,7 +60,7 @@ class AgentConnection:
         """One request and its answer; False when it was the last one here."""
         head = await reader.readuntil(b"\r\n\r\n")
         recorded = recorded_of(head, self._number, asyncio.get_running_loop().time())
-        recorded.received += await reader.readexactly(int(recorded.header("content-length") or 0))
+        recorded.received += await _body(recorded, reader)
         recorded.complete = True
         self._agent._arrived(recorded)
         await self._agent._gate()
@@ -103,6 +103,17 @@ class AgentConnection:
                 stream.send(line)
         else:
             stream.send({"type": "instance_state", "data": _first_state(instance, self._agent.lifecycle.now())})
+
+
+async def _body(recorded: Recorded, reader: asyncio.StreamReader) -> bytes:
+    if recorded.header("transfer-encoding") is None:
+        return await reader.readexactly(int(recorded.header("content-length") or 0))
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += await reader.readexactly(size)
+        await reader.readline()
+    await reader.readline()
+    return body
 
 
 class Stream:

@@ -38,7 +38,12 @@ class Link:
         self._socket: ClientConnection | None = None
 
     def __repr__(self) -> str:
-        return f"<Link to {self.url}, {'up' if self.up else 'down'}, {len(self._queue)} frames wait>"
+        return f"<Link to {self.url}, {'up' if self.up else 'down'}, {self.waiting} frames wait>"
+
+    @property
+    def waiting(self) -> int:
+        """Frames that were not sent yet."""
+        return len(self._queue)
 
     def send(self, frame: dict[str, Any]) -> None:
         """Tells the coordinator, now or once there is one."""
@@ -109,6 +114,7 @@ class Link:
                 await self._agent._gate()
                 await self._write(socket, self._queue[0])
                 self._queue.popleft()
+                self._agent._changed()
             self._wanted.clear()
             await self._wanted.wait()
 
