@@ -2,12 +2,13 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from kept import EVER, asked, host, running, until
+from kept import EVER, asked, exported, host, running, until
 
 from solar.errors import StoreFailed
 from solar.store import Store
@@ -259,6 +260,58 @@ async def test_what_is_left_at_the_end_is_not_lost_in_silence(tmp_path: Path, ca
             for number in range(3):
                 store.record(asked(number))
     assert "3 entries are lost at the end: another process holds the database locked" in caplog.text
+
+
+async def test_damage_that_the_writer_meets_is_looked_into_too(tmp_path: Path) -> None:
+    path = await made(tmp_path, entries=2000)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = os.urandom(len(content) - len(content) // 2)
+    path.write_bytes(content)
+    async with running(tmp_path) as store:
+        await store.opened()
+        with pytest.raises(StoreFailed, match="damaged"):
+            await store.prune(0)
+        await until(lambda: store.state.kind == "ok")
+        assert await store.hosts() == (host(),)
+    assert len(set_aside(tmp_path)) == 1
+
+
+async def test_a_disk_that_hangs_is_told_and_holds_neither_questions_nor_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("solar.store.connections.SLOW", 0.01)
+    for module in ("connections", "recorder"):
+        monkeypatch.setattr(f"solar.store.{module}.LEAVE", 0.05)
+    answer = threading.Event()
+    monkeypatch.setattr("solar.store.database.Database.write", lambda *_: answer.wait())
+    await made(tmp_path)
+    async with running(tmp_path) as store:
+        assert await store.hosts() == (host(),)
+        store.record(asked(1))
+        await until(lambda: store.state.reason == "the disk does not answer")
+        assert await store.hosts() == (host(),)
+    assert "1 entries are lost at the end: the disk does not answer" in caplog.text
+    answer.set()
+
+
+async def test_an_import_that_a_fault_interrupts_has_brought_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as store:
+        for number in range(1500):
+            store.record(asked(number))
+        export = await exported(store)
+        await store.prune(0)
+
+        async def interrupted() -> AsyncIterator[bytes]:
+            yield export[: len(export) * 3 // 4]
+            store.path.rename(tmp_path / "elsewhere.db")
+            with pytest.raises(StoreFailed, match="moved or removed"):
+                await store.put_host(host())
+            await until(lambda: store.state.kind == "ok")
+            yield export[len(export) * 3 // 4 :]
+
+        with pytest.raises(StoreFailed):
+            await store.import_(interrupted())
+        assert await numbers(store) == []
 
 
 async def test_more_than_the_disk_takes_is_said(

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from solar.store.database import Database
     from solar.store.reading import Reader
 
+SLOW = 10.0  # seconds after which a disk that does not answer is reported
+LEAVE = 5.0  # seconds that it gets when the store stops
 PAUSES = (0.25, 30.0)  # seconds before the next try when nothing can be written: the first, and as long as it gets
 
 T = TypeVar("T")
@@ -43,6 +46,7 @@ class Connections:
         self._readable = False
         self._lost_before = 0
         self.opened = asyncio.Event()  # it can be read
+        self.changed = asyncio.Event()  # whoever writes regularly should look again
         self.state = StoreState("opening", "", now_ms())
         self.pause = 0.0  # seconds before the next try; 0: all is well
 
@@ -54,6 +58,7 @@ class Connections:
         async with self._turn:
             if self.state.kind == "stopped":
                 raise StoreFailed("the store is stopped")
+            slow = asyncio.get_running_loop().call_later(SLOW, self._say, "behind", "the disk does not answer")
             try:
                 if self._database is None or self._doubtful:
                     self._database = await self._open()
@@ -62,6 +67,7 @@ class Connections:
                 await self._failed(error)
                 raise StoreFailed(self.state.reason) from error
             finally:
+                slow.cancel()
                 self._tried.set()
             self._fine()
             return done
@@ -80,7 +86,9 @@ class Connections:
             if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
                 raise InvalidRequest("That takes too long to find out; ask for a shorter time.") from None
             found = trouble(error)
-            self._doubtful = self._doubtful or found.damaged
+            if found.damaged:
+                self._doubtful = True
+                self.changed.set()
             raise StoreFailed(found.reason) from error
 
     @property
@@ -89,15 +97,17 @@ class Connections:
         return self._doubtful
 
     async def close(self) -> None:
-        """Give the file back, and do nothing more."""
-        async with self._turn:
-            if (reader := self._readings) is not None:
-                reader.give_up()
-            await self._close()
-            self._say("stopped", "the store is stopped")
-            self._tried.set()
-            self._reader.end()
-            self._writer.end()
+        """Give the file back, if the disk lets us, and do nothing more."""
+        if (reader := self._readings) is not None:
+            reader.give_up()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE), self._turn:
+                await self._close()
+        self._readable = False
+        self._say("stopped", "the store is stopped")
+        self._tried.set()
+        self._reader.end()
+        self._writer.end()
 
     async def _open(self) -> Database:
         await self._close()
@@ -138,6 +148,7 @@ class Connections:
         self._doubtful = self._doubtful or found.damaged
         first, longest = PAUSES
         self.pause = min(self.pause * 2, longest) if self.pause else first
+        self.changed.set()
         if (database := self._database) is not None and not found.passing:
             self._database = None
             await self._writer.run(database.close)
@@ -145,7 +156,9 @@ class Connections:
         self._say(found.kind, f"{found.reason}; the oldest entries are given up" if losing else found.reason)
 
     def _fine(self) -> None:
-        self.pause = 0.0
+        if self.pause:
+            self.pause = 0.0
+            self.changed.set()
         if len(self._backlog) > self._backlog.limit // 2:
             self._say("behind", "more comes in than the disk takes")
         else:

@@ -8,7 +8,6 @@ import msgspec
 from sqlalchemy import Column, MetaData, Table, exists, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as put
 
-from solar.errors import StoreFailed
 from solar.store.archive import Counts, HostLine
 from solar.store.database import Database, add, adding
 from solar.store.facts import Entry
@@ -45,15 +44,16 @@ def bring(database: Database, entries: Sequence[Entry]) -> None:
         add(connection, entries, _ADD)
 
 
-def merge(database: Database, lines: Sequence[HostLine], expected: Counts) -> Counts:
-    """Take over what was brought: all of it, or nothing. Returns how many of each were not there before.
+def merge(database: Database, lines: Sequence[HostLine], expected: Counts) -> Counts | None:
+    """Take over what was brought: all of it, or nothing. Returns how many of each were not there before; None, and
+    nothing is taken over, where the database was opened anew and so forgot what was brought.
 
     A host that is there gets what the import says of it; its key stays where the import has none.
     """
     with database.writing() as connection:
         for table, count in ((_REQUESTS, expected.requests), (_EVENTS, expected.events)):
             if connection.execute(select(func.count()).select_from(table)).scalar() != count:
-                raise StoreFailed("the database was opened anew during the import; nothing was imported, try again")
+                return None
         added = []
         for table, (brought, names) in _SAME.items():
             there = exists().where(*(table.c[name] == brought.c[name] for name in names))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Select, case, func, select
+from sqlalchemy.exc import DBAPIError
 
 from solar.store.archive import line_of
 from solar.store.asking import Asked, Told, total
@@ -38,7 +39,8 @@ class Reader:
 
     def close(self) -> None:
         """Give the file back."""
-        self._connection.close()
+        with suppress(DBAPIError):  # a broken one is rid of its file as well
+            self._connection.close()
 
     def give_up(self) -> None:
         """Let the question that is being answered fail at once. For any thread."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from solar.errors import StoreFailed
 from solar.store.backlog import Backlog
-from solar.store.connections import Connections, now_ms
+from solar.store.connections import LEAVE, Connections, now_ms
 from solar.store.facts import Entry
 
 if TYPE_CHECKING:
@@ -32,9 +32,10 @@ class Recorder:
         self._backlog = backlog
         self._retention_days = retention_days
         self._log = log
-        self._wake = asyncio.Event()
+        self._wake = connections.changed
         self._flushes: list[asyncio.Future[None]] = []
         self._stopping = False
+        self._end: asyncio.Timeout | None = None  # of run()
         self._next_prune = -math.inf
 
     def __repr__(self) -> str:
@@ -45,10 +46,6 @@ class Recorder:
         waiting = self._backlog.push(entry)
         if waiting == 1 or waiting == BATCH:
             self._wake.set()
-
-    def look(self) -> None:
-        """Something may have changed: see whether there is something to do."""
-        self._wake.set()
 
     async def flush(self) -> None:
         """Return once all that was recorded until now is on disk, or was given up. Raises StoreFailed."""
@@ -70,20 +67,26 @@ class Recorder:
     async def run(self) -> None:
         """Write what comes in until stop(); then write the rest. Cancelled, it ends at once."""
         try:
-            while not self._stopping:
-                await self._step()
-                await self._rest()
-            await self._step(all_of_it=True)
-            if left := len(self._backlog):
-                self._log.error("store: %d entries are lost at the end: %s", left, self._connections.state.reason)
+            async with asyncio.timeout(None) as self._end:
+                while not self._stopping:
+                    await self._step()
+                    await self._rest()
+                await self._step(all_of_it=True)
+        except TimeoutError:
+            pass  # what is left is said below
         finally:
+            self._end = None
+            if left := len(self._backlog) + self._backlog.taken:
+                self._log.error("store: %d entries are lost at the end: %s", left, self._connections.state.reason)
             await self._connections.close()
             self._answer(len(self._flushes), StoreFailed("the store is stopped"))
 
     def stop(self) -> None:
-        """Let run() come to its end."""
+        """Let run() come to its end, soon even if the disk hangs."""
         self._stopping = True
         self._wake.set()
+        if self._end is not None:
+            self._end.reschedule(asyncio.get_running_loop().time() + LEAVE)
 
     async def _step(self, *, all_of_it: bool = False) -> None:
         """Write what waits, and delete a little of what is too old. What can't be done now is done after a pause."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from solar.errors import MissingExtra, StoreFailed
 from solar.store import archive
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from solar.store.reading import Reader
 
 CHUNK = 1000  # entries that an export reads, and an import writes, together
-
-T = TypeVar("T")
 
 
 class Store:
@@ -72,15 +70,15 @@ class Store:
 
     async def hosts(self) -> tuple[Host, ...]:
         """All hosts, the first registered first. Raises StoreFailed."""
-        return await self._ask(lambda reader: reader.hosts())
+        return await self._connections.ask(lambda reader: reader.hosts())
 
     async def put_host(self, host: Host) -> None:
         """Keep `host`, in place of one with its id. It is on disk then, or StoreFailed was raised."""
-        await self._do(lambda database: database.put_host(host))
+        await self._connections.do(lambda database: database.put_host(host))
 
     async def drop_host(self, host_id: str) -> bool:
         """Forget a host; whether there was one. Raises StoreFailed."""
-        return await self._do(lambda database: database.drop_host(host_id))
+        return await self._connections.do(lambda database: database.drop_host(host_id))
 
     async def requests(
         self,
@@ -99,17 +97,17 @@ class Store:
         Raises InvalidRequest where too much is asked for, and StoreFailed; so do the others that ask.
         """
         asked = Asked(since_ms, until_ms, status, model, host_id, request_type, page=page, limit=limit)
-        return await self._ask(lambda reader: reader.requests(asked))
+        return await self._connections.ask(lambda reader: reader.requests(asked))
 
     async def stats(self, since_ms: int, until_ms: int, *, request_type: str | None = None) -> Told:
         """`/gateway/stats`: what the requests that ended in that time make together."""
         asked = Asked(since_ms, until_ms, request_type=request_type)
-        return await self._ask(lambda reader: reader.stats(asked))
+        return await self._connections.ask(lambda reader: reader.stats(asked))
 
     async def events(self, since_ms: int, until_ms: int, *, types: Sequence[str] = (), limit: int = 1000) -> Told:
         """`/gateway/events/recent`: the newest of that time, the oldest of them first. No types: all."""
         asked = Asked(since_ms, until_ms, types=tuple(types), limit=limit)
-        return await self._ask(lambda reader: reader.events(asked))
+        return await self._connections.ask(lambda reader: reader.events(asked))
 
     async def export(self, *, keys: bool = False) -> AsyncIterator[bytes]:
         """Everything as JSON lines; the hosts' keys only if asked for. Raises StoreFailed."""
@@ -121,7 +119,7 @@ class Store:
         for kind in (RequestSummary, RoutingEvent):
             last, count = 0, 0
             while True:
-                lines, last = await self._ask(partial(_lines, kind, last))
+                lines, last = await self._connections.ask(partial(_lines, kind, last))
                 if not lines:
                     break
                 count += len(lines)
@@ -136,7 +134,7 @@ class Store:
         """
         unpacking, hosts, entries = archive.Unpacking(), list[HostLine](), list[Entry]()
         async with self._importing:
-            await self._do(_begin)
+            await self._connections.do(_begin)
             async for piece in pieces:
                 for part in unpacking.feed(piece):
                     if isinstance(part, HostLine):
@@ -144,11 +142,14 @@ class Store:
                     else:
                         entries.append(part)
                 if len(entries) >= CHUNK:
-                    await self._do(partial(_bring, entries))
+                    await self._connections.do(partial(_bring, entries))
                     entries = []
             counts = unpacking.finish()
-            await self._do(partial(_bring, entries))
-            return await self._do(partial(_merge, hosts, counts))
+            await self._connections.do(partial(_bring, entries))
+            added = await self._connections.do(partial(_merge, hosts, counts))
+        if added is None:
+            raise StoreFailed("the database failed during the import; nothing was imported, try again")
+        return added
 
     async def prune(self, days: float) -> int:
         """Delete what is older, in small steps; returns how many entries that were. Raises StoreFailed."""
@@ -170,19 +171,6 @@ class Store:
         """Let run() come to its end."""
         self._recorder.stop()
 
-    async def _do(self, work: Callable[[Database], T]) -> T:
-        """Write now. That may be the first to find that all is well again."""
-        done = await self._connections.do(work)
-        self._recorder.look()
-        return done
-
-    async def _ask(self, question: Callable[[Reader], T]) -> T:
-        try:
-            return await self._connections.ask(question)
-        finally:
-            if self._connections.doubtful:
-                self._recorder.look()
-
 
 def _lines(kind: type[Entry], last: int, reader: Reader) -> tuple[list[bytes], int]:
     return reader.lines(kind, last, CHUNK)
@@ -203,7 +191,7 @@ def _bring(entries: Sequence[Entry], database: Database) -> None:
     importing.bring(database, entries)
 
 
-def _merge(hosts: Sequence[HostLine], counts: Counts, database: Database) -> Counts:
+def _merge(hosts: Sequence[HostLine], counts: Counts, database: Database) -> Counts | None:
     from solar.store import importing
 
     return importing.merge(database, hosts, counts)
