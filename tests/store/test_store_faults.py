@@ -262,6 +262,33 @@ async def test_what_is_left_at_the_end_is_not_lost_in_silence(tmp_path: Path, ca
     assert "3 entries are lost at the end: another process holds the database locked" in caplog.text
 
 
+async def test_saved_hosts_outlive_a_new_database_that_cannot_be_made_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await made(tmp_path, entries=500)
+    os.truncate(path, path.stat().st_size // 2)
+
+    def fail_once(_: object) -> None:
+        monkeypatch.undo()
+        raise sqlite3.OperationalError("the disk is full just now")
+
+    monkeypatch.setattr("solar.store.database._migrate", fail_once)
+    async with running(tmp_path) as store:
+        await until(lambda: store.state.kind == "ok")
+        assert await store.hosts() == (host(),)
+    assert len(set_aside(tmp_path)) == 1
+
+
+async def test_a_host_that_makes_no_sense_any_more_is_not_saved(tmp_path: Path) -> None:
+    path = await made(tmp_path, entries=500)
+    async with running(tmp_path) as store:
+        await store.put_host(host(2))
+    change(path, "UPDATE hosts SET settings = 'torn', created_ms = 'odd' WHERE id = 'id-2'")
+    os.truncate(path, path.stat().st_size // 2)
+    async with running(tmp_path) as store:
+        assert await store.hosts() == (host(),)
+
+
 async def test_damage_that_the_writer_meets_is_looked_into_too(tmp_path: Path) -> None:
     path = await made(tmp_path, entries=2000)
     content = bytearray(path.read_bytes())

@@ -8,13 +8,14 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from solar.errors import InvalidRequest, StoreFailed
 from solar.store.backlog import Backlog
-from solar.store.place import REVISIONS, Place, prepare
+from solar.store.place import REVISIONS, Place, Rows, prepare
 from solar.store.state import Kind, StoreState, trouble
 from solar.store.worker import Worker
 
@@ -41,6 +42,7 @@ class Connections:
         self._database: Database | None = None
         self._readings: Reader | None = None  # belongs to the reader's thread
         self._doubtful = False  # somebody met damage: look at the whole file before it is used again
+        self._saved: Rows = ()  # from a damaged database, and not in the new one yet
         self._turn = asyncio.Lock()
         self._tried = asyncio.Event()
         self._readable = False
@@ -113,12 +115,15 @@ class Connections:
         await self._close()
         place = await self._writer.run(partial(prepare, self._path, doubtful=self._doubtful))
         self._doubtful = False
+        self._saved += place.saved
         if place.aside is not None:
             saved = sum(table == "hosts" for table, _ in place.saved)
             said = "store: the database was damaged; it is kept as %s, the new one has the %d hosts that could be read"
             self._log.error(said, place.aside, saved)
         try:
+            place = replace(place, saved=self._saved)
             database, adopted, wrong = await self._writer.run(partial(_open, place, self._original))
+            self._saved = ()
         except (sqlite3.Error, OSError):
             if place.revision == REVISIONS[-1]:  # then it may still be read
                 self._found()

@@ -19,10 +19,15 @@ from solar.store.state import trouble
 REVISIONS = ("0001",)  # of the schema, the newest last; a file in migrations/versions makes each
 BUSY_SECONDS = 1.0  # how long to wait for a lock of another process, each time
 
-_KEPT = {  # what is saved from a damaged database, where it can still be read
-    "hosts": "SELECT id, name, url, api_key, created_ms, settings FROM hosts",
-    "meta": "SELECT key, value FROM meta",
+_KEPT = {  # what is saved from a damaged database, where it can still be read and makes sense
+    "hosts": (
+        "SELECT id, name, url, api_key, created_ms, settings FROM hosts WHERE typeof(id) || typeof(name) || typeof(url)"
+        " || typeof(api_key) || typeof(created_ms) = 'texttexttexttextinteger' AND json_valid(settings)"
+    ),
+    "meta": "SELECT key, value FROM meta WHERE typeof(key) = 'text' AND json_valid(value)",
 }
+
+Rows = tuple[tuple[str, tuple[str | int, ...]], ...]  # each with the name of its table
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class Place:
     path: Path
     revision: str | None  # of the schema in it; None: there is none yet
     aside: Path | None = None  # where the damaged file is that stood here
-    saved: tuple[tuple[str, tuple[str | int, ...]], ...] = ()  # rows that could be read from that, by table
+    saved: Rows = ()  # what could be read from that
 
     def __repr__(self) -> str:  # saved rows have keys in them
         return f"<Place {self.path}, schema {self.revision}, {len(self.saved)} rows saved>"
