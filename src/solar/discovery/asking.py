@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import msgspec
 from solar.core.attempts import Outcome
 from solar.core.backend import Backend
 from solar.discovery.engines import OWNERS, questions
-from solar.discovery.sighting import Address, Tried
+from solar.discovery.sighting import Address, Failed, Tried
 from solar.edge.fetch import Answer, FetchFailed, Sends, fetch
 from solar.edge.tasks import Tasks
 from solar.edge.upstream import FreshUpstream, HttpUpstream
@@ -30,6 +31,7 @@ class Asked(NamedTuple):
     outcome: str  # in human words
     type: str | None = None  # what it is, where it told
     models: tuple[str, ...] = ()
+    failed: Failed | None = None  # the outcome in one word, where no engine answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,9 @@ class Asker:
     async def settle(self, addresses: Sequence[Address], *, hint: str = "auto", api_key: str | None = None) -> Settled:
         """Ask all of them side by side. `hint` is what it is said to be, `api_key` what it may want."""
         asked = await asyncio.gather(*(self.ask(address.url, hint=hint, api_key=api_key) for address in addresses))
-        tried = tuple(Tried(address, one.answered, one.outcome) for address, one in zip(addresses, asked, strict=True))
+        tried = tuple(
+            Tried(address, one.answered, one.outcome, one.failed) for address, one in zip(addresses, asked, strict=True)
+        )
         answering = [(address, one) for address, one in zip(addresses, asked, strict=True) if one.answered]
         if not answering:
             return Settled(tried, None, None, ())
@@ -76,14 +80,15 @@ class Asker:
         try:
             backend = Backend("asked", url, api_key=api_key)
         except InvalidBackend as error:
-            return Asked(False, error.message)
+            return Asked(False, error.message, failed="unreachable")
         try:
             health = await self._get(backend, backend.root + "/health")
             if "backends_total" in _object(health):
-                return Asked(False, "a Solar gateway, and no engine")
+                return Asked(False, "a Solar gateway, and no engine", failed="foreign")
             return await self._engine(backend, hint)
         except FetchFailed as error:
-            return Asked(False, _why(error))
+            failed, outcome = _why(error)
+            return Asked(False, outcome, failed=failed)
 
     async def _engine(self, backend: Backend, hint: str) -> Asked:
         where = f"{backend.prefix}/models"
@@ -97,7 +102,8 @@ class Asker:
         if items is None:
             kind = await self._kind(backend, hint, None)
             if kind is None:
-                return Asked(False, f"no engine that we know: {where} answered {listed.status}")
+                said = f"no engine that we know: {where} answered {listed.status}"
+                return Asked(False, said, failed="foreign")
             return Asked(True, f"{kind}; it lists no models", kind)
         owners = {str(item.get("owned_by")) for item in items}
         kind = await self._kind(backend, hint, owners.pop() if len(owners) == 1 else None)
@@ -145,9 +151,17 @@ def _in_words(models: Sequence[str]) -> str:
     return ", ".join(models[:_SHOWN]) + more
 
 
-def _why(error: FetchFailed) -> str:
+def _why(error: FetchFailed) -> tuple[Failed, str]:
+    """In one word, and in a few."""
+    detail = error.detail
     if error.outcome is Outcome.REFUSED:
-        return "nothing listens there"
+        if f"[Errno {errno.ECONNREFUSED}]" in detail:
+            return "refused", "nothing listens there"
+        if "[Errno -" in detail or "nodename nor servname" in detail:  # what Linux and macOS say of a name
+            return "unknown name", "there is no host of that name"
+        return "unreachable", detail
     if error.outcome in (Outcome.TIMEOUT, Outcome.CONNECT_TIMEOUT):
-        return f"no answer within {ASK_SECONDS:g} s"
-    return error.detail
+        return "silent", f"no answer within {ASK_SECONDS:g} s"
+    if error.outcome is Outcome.UNREADABLE:
+        return "foreign", detail
+    return "cut", detail
