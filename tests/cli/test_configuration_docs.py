@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from solar.config.fields import Field, fields_of, shown
+from solar.config.tables import BackendTable, TimeoutsTable
 from solar.control.configuration import load
-from solar.control.fields import Field, fields_of, shown
 from solar.control.settings import SETTINGS, Setting
-from solar.control.tables import BackendTable, TimeoutsTable
 from solar.core.backend import Timeouts
 
 ROOT = Path(__file__).resolve().parents[2]

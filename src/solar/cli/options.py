@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from solar.config.fields import shown
 from solar.control.configuration import Configuration, load
-from solar.control.fields import shown
 from solar.control.settings import BACKENDS, CONFIG, SETTINGS, Setting
 from solar.errors import InvalidSettings
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from solar.config.fields import nearest
+from solar.config.files import Stamp
 from solar.control.certificate import Certificate, read_certificate
-from solar.control.configfile import ConfigFile, Stamp, read_config
-from solar.control.fields import nearest
+from solar.control.configfile import ConfigFile, read_config
 from solar.control.settings import BACKENDS, CONFIG, SERVER, SETTINGS, Setting, Settings
 from solar.core.backend import Backend, parse_url
 from solar.errors import InvalidBackend, InvalidSettings

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from solar.control.configfile import Stamp, stamp
+from solar.config.files import Stamp, stamp
 from solar.control.configuration import Configuration, changed
 from solar.errors import InvalidSettings
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from solar.control.fields import Field, fields_of
+from solar.config.fields import Field, fields_of
 
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Size = Annotated[int, Meta(ge=1024, le=1 << 40)]
