@@ -69,7 +69,7 @@ async def test_ollama_tells_sizes_in_its_own_list() -> None:
     async with FakeBackend(["llama:latest", "q"], kind="ollama", meta={"q": {"parameter_size": "70B"}}) as fake:
         models = (await found(fake.url)).models or ()
         assert [(model.id, model.size) for model in models] == [("llama:latest", 1.2), ("q", 70.0)]
-        assert {r.path for r in fake.requests} == {"/health", "/v1/models", "/api/tags"}
+        assert {r.path for r in fake.requests} == {"/health", "/v1/models", "/api/tags", "/api/ps"}
 
 
 async def test_a_probe_loads_no_model_and_is_no_inference() -> None:
