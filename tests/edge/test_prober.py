@@ -140,6 +140,8 @@ class Says(Transport):
         ({"health": (503, b"")}, "failed", "its health endpoint answered 503"),
         ({"health": (501, b"")}, "healthy", ""),
         ({"health": (404, b"")}, "healthy", ""),
+        ({"models": (200, b'{"data":null}')}, "healthy", ""),
+        ({"models": (200, b"null")}, "failed", "/v1/models has no list `data`"),
         ({"health": (503, b"STARTING"), "models": (404, b"")}, "loading", "it answers 503: loading"),
         ({"models": (200, b"x" * 5_000_000)}, "failed", "its answer is larger than 4 MiB"),
     ],

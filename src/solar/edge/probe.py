@@ -119,7 +119,9 @@ def _read_list(backend: Backend, answer: Answer) -> Finding:
         listing = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, RecursionError):
         return Finding("failed", f"{where} did not answer in JSON")
-    data = listing.get("data") if isinstance(listing, dict) else listing
+    data = listing.get("data", ...) if isinstance(listing, dict) else listing
+    if data is None and isinstance(listing, dict):  # how an Ollama without a model writes an empty list
+        data = []
     if not isinstance(data, list):
         return Finding("failed", f"{where} has no list `data`")
     models = tuple(_model(item) for item in data if isinstance(item, dict) and _name(item))
