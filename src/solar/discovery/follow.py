@@ -15,14 +15,27 @@ async def follow(
     watch: Callable[[], AsyncIterator[Change]], failed: Callable[[Exception, float], None]
 ) -> AsyncIterator[Change]:
     """The changes that `watch` yields, until it ends. `failed` hears each error, and the pause in seconds after it."""
+    clock = asyncio.get_running_loop().time
     pause = SHORTEST
     while True:
+        began = clock()
+        changes = watch()
         try:
-            async for change in watch():
-                pause = SHORTEST
+            async for change in changes:
                 yield change
             return
         except Exception as error:  # noqa: BLE001  # a discoverer is foreign code: whatever it raises, the router goes on
+            if clock() - began > pause:  # it has worked for a while: not for a list and no more
+                pause = SHORTEST
             failed(error, pause)
+        finally:
+            await _close(changes)
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST)
+
+
+async def _close(changes: AsyncIterator[Change]) -> None:
+    """End an iterator that nobody asks any more, now and not when it is collected. One of one's own may have no end."""
+    close = getattr(changes, "aclose", None)
+    if close is not None:
+        await close()

@@ -5,10 +5,23 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
+from typing import Protocol
 
 from solar.core.backend import Backend
 from solar.discovery.base import BackendsListed, Change
 from solar.discovery.sighting import Sighting
+
+
+class Looks(Protocol):
+    """Who looks round after round, and may remember between them."""
+
+    async def look(self) -> tuple[Sighting, ...]:
+        """What is there now. Raises where nothing can be said of it: then all stays as it was."""
+        ...
+
+    def pause(self) -> float:
+        """How long to wait after that look, in seconds."""
+        ...
 
 
 class Rounds(ABC):
@@ -24,24 +37,34 @@ class Rounds(ABC):
     async def look(self) -> tuple[Sighting, ...]:
         """One whole look. Raises where nothing can be said of what is there: then all stays as it was."""
 
+    def pause(self) -> float:
+        """How long to wait after a look, in seconds."""
+        return self.every
+
+    def begin(self) -> Looks:
+        """Who looks for one watch: an object with a memory of its own, where rounds know of each other."""
+        return self
+
     async def watch(self) -> AsyncIterator[Change]:
         """Lists what is there, first and after each change."""
+        self._woken = asyncio.Event()  # of the loop that watches: the next one may run in another
+        looks = self.begin()
         listed: tuple[Backend, ...] | None = None
         while True:
             self._woken.clear()
-            found = tuple(seen.backend for seen in await self.look() if seen.backend is not None)
+            found = tuple(seen.backend for seen in await looks.look() if seen.backend is not None)
             if found != listed:
                 listed = found
                 yield BackendsListed(found)
-            await self._pause()
+            await self._pause(looks.pause())
 
     def wake(self) -> None:
         """Look again now."""
         self._woken.set()
 
-    async def _pause(self) -> None:
+    async def _pause(self, seconds: float) -> None:
         try:
-            async with asyncio.timeout(self.every):
+            async with asyncio.timeout(seconds):
                 await self._woken.wait()
         except TimeoutError:
             return
