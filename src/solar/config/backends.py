@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from solar.config.fields import check_table
-from solar.config.files import Stamp, beside, reason, stamp
+from solar.config.files import Stamp, beside, read_json, read_toml, reason, stamp
 from solar.config.tables import BackendTable
 from solar.core.backend import Backend, Timeouts
 from solar.errors import InvalidBackend, InvalidSettings
@@ -35,6 +35,21 @@ def read_backends(tables: Sequence[object], path: Path) -> BackendTables:
         for number, table in enumerate(tables, start=1)
     )
     return BackendTables(backends, tuple(reader.read), reader.stamp)
+
+
+def read_backend_file(path: Path) -> BackendTables:
+    """Read a file of backends and nothing else: TOML, or JSON where its name ends in .json. Raises InvalidSettings."""
+    written = read_json(path) if path.suffix == ".json" else read_toml(path)
+    shape = '{"backends": [...]}' if path.suffix == ".json" else "[[backends]]"
+    if not isinstance(written, dict):
+        raise InvalidSettings(f"{path}: must hold {shape}")
+    for key in written:
+        if key != "backends":
+            raise InvalidSettings(f"{path}: {key!r} has no meaning here; this file holds {shape} and nothing else")
+    tables = written.get("backends", [])
+    if not isinstance(tables, list):
+        raise InvalidSettings(f"{path}: write backends as {shape}")
+    return read_backends(tables, path)
 
 
 class _Reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import tomllib
@@ -44,6 +45,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise InvalidSettings(f"{path}: not valid TOML: {error}") from None
+
+
+def read_json(path: Path) -> object:
+    """What the JSON file at `path` holds. Raises InvalidSettings."""
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InvalidSettings(f"{path}: not valid JSON: {error}") from None
 
 
 def open_to_everyone(path: Path) -> bool:
