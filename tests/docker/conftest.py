@@ -38,8 +38,8 @@ def llama(engine: Engine) -> Image:
 
 
 @pytest.fixture(scope="session")
-def python(engine: Engine) -> str:
-    return images.make_python(engine)
+def gateway(engine: Engine) -> Image:
+    return images.build_gateway(engine)
 
 
 @pytest.fixture(autouse=True)

@@ -18,13 +18,19 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from engine import Engine
+from wheels import pack_wheels
+
+ROOT = Path(__file__).parents[2]
 
 PYTHON = "local/python:3"
 FAKE = "local/fake:latest"
+GATEWAY = "solar:latest"  # as examples/compose.yaml calls it
 LLAMA = "ghcr.io/ggml-org/llama.cpp:server"
 LLAMA_OLD = "ghcr.io/ggerganov/llama.cpp:server"  # its name until 2025, which many compose files still have
 FAKE_PORT = 8000
 LLAMA_PORT = 8080
+GATEWAY_PORT = 8000
+WHEELS = "/wheels"
 MODEL_ID = "smollm2-135m"
 
 # Most of a Python's folder, and of no use in a container.
@@ -70,14 +76,26 @@ class Image:
         return self.engine.run(name or self.name, *self.command, *flags, options=(*self.options, *options))
 
 
-def make_python(engine: Engine) -> str:
-    """Python with pip and a shell, to build from: what a Dockerfile needs of `python:3-slim`."""
-    pip: Files = {
+def make_python(engine: Engine) -> None:
+    """Python with pip, a shell and wheels: what a Dockerfile needs of `python:3-slim` and of an index."""
+    wheels = engine.folder / "wheels"
+    wheels.mkdir()
+    pack_wheels(wheels)
+    more: Files = {
         "/opt/pip/pip": package("pip"),
         "/usr/local/bin/pip": '#!/bin/sh\nPYTHONPATH=/opt/pip exec python -m pip "$@"\n',
+        WHEELS: wheels,
     }
-    make(engine, PYTHON, python() | program("mkdir") | pip, "CMD python")
-    return PYTHON
+    make(engine, PYTHON, python() | program("mkdir") | more, "CMD python")
+
+
+def build_gateway(engine: Engine) -> Image:
+    """The Dockerfile's image, as a checkout builds it where no registry and no index is in reach; flags are solar's."""
+    make_python(engine)
+    given = {"BASE": PYTHON, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": WHEELS}
+    arguments = [word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")]
+    engine.docker("build", "--quiet", *arguments, "--tag", GATEWAY, str(ROOT))
+    return Image(engine, GATEWAY, GATEWAY_PORT)
 
 
 def make_fake(engine: Engine) -> Image:
