@@ -120,10 +120,12 @@ class Connection(asyncio.Protocol):
             head = b"%bcontent-length: %d\r\n\r\n" % (wire, len(body))
         else:
             head = wire + b"\r\n"
+        outbox = self._pool.outbox
         if len(body) <= JOIN_BELOW:
-            self.transport.write(head + body)
+            outbox.write(self.transport, head + body)
         else:
-            self.transport.writelines((head, body))
+            outbox.write(self.transport, head)
+            outbox.write(self.transport, body)
 
     def _read_head(self, data: bytes) -> bytes:
         """Collect and read the head; returns the bytes behind it."""

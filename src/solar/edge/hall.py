@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from solar.edge.heads import KnownHeads
 from solar.edge.incoming import KnownRequest
+from solar.edge.outbox import Outbox
 from solar.edge.reception import Reception
 from solar.edge.tasks import Tasks
 
@@ -44,6 +45,7 @@ class Hall:
         self.app = app  # for the paths that the router does not know
         self.tls = tls
         self.heads: KnownHeads[KnownRequest] = KnownHeads()
+        self.outbox = Outbox()
         self._state = state
         self._tasks = tasks
         self._standing: list[tuple[bytes, bytes]] = []

@@ -61,33 +61,37 @@ class Reply:
 
     def write(self, data: bytes) -> None:
         head, self._head = self._head, b""
-        transport = self._door.transport
+        door = self._door
+        write = door.hall.outbox.write
         if self._bodiless:
             if head:
-                transport.write(head)
+                write(door.transport, head)
         elif self._chunked:
             size = b"%x\r\n" % len(data)
             if len(data) < JOIN_BELOW:
-                transport.write(b"".join((head, size, data, b"\r\n")))
+                write(door.transport, b"".join((head, size, data, b"\r\n")))
             else:
-                transport.writelines((head + size, data, b"\r\n"))
+                write(door.transport, head + size)
+                write(door.transport, data)
+                write(door.transport, b"\r\n")
         elif not head:
-            transport.write(data)
+            write(door.transport, data)
         elif len(data) < JOIN_BELOW:
-            transport.write(head + data)
+            write(door.transport, head + data)
         else:
-            transport.writelines((head, data))
+            write(door.transport, head)
+            write(door.transport, data)
 
     def end(self) -> None:
         head, self._head = self._head, b""
         if self._chunked and not self._bodiless:
-            self._door.transport.write(head + b"0\r\n\r\n")
-        elif head:
-            self._door.transport.write(head)
+            head += b"0\r\n\r\n"
+        if head:
+            self._door.write(head)
         self._door.answered(self._incoming)
 
     def abort(self) -> None:
         head, self._head = self._head, b""
         if head:
-            self._door.transport.write(head)
+            self._door.write(head)
         self._door.cut(reset=self._until_close)
