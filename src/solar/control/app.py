@@ -18,6 +18,7 @@ from typing import TextIO
 
 from solar.control.certificate import Renewable
 from solar.control.configuration import Configuration
+from solar.control.heap import keep_what_is_freed
 from solar.control.keys import Access, access
 from solar.control.listen import listen
 from solar.control.reload import FileWatch
@@ -54,6 +55,7 @@ def serve(configuration: Configuration, greet: Callable[[Listening], None]) -> i
     admitted = access(settings.api_keys, settings.allowed_hosts, addresses, Path(settings.data_dir))
     router = make_router(configuration, admitted)
     _warn(configuration, admitted)
+    keep_what_is_freed()
     gc.freeze()  # what is loaded by now stays: let the collector look at what requests make, and not so often
     gc.set_threshold(10_000, 20, 50)
     allow_files(FILES_WANTED)
