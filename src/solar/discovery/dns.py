@@ -48,7 +48,7 @@ class DnsDiscoverer(Rounds):
             return await self.begin().look()
         except SolarError as error:
             reason, _, advice = error.message.partition("; ")
-            return (Sighting(self.host, self.name, "its name", reason=reason, advice=advice),)
+            return (Sighting(self.host, self.name, "its name", reason=reason, advice=advice, blind=True),)
 
     def begin(self) -> Looks:
         return _Answers(self)

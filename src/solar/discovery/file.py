@@ -83,7 +83,14 @@ class FileDiscoverer:
         except InvalidSettings as error:
             reason, _, advice = error.message.partition("; ")
             return (
-                Sighting(str(self.path), self.name, "a file of backends", reason=reason, advice=advice or "mend it"),
+                Sighting(
+                    str(self.path),
+                    self.name,
+                    "a file of backends",
+                    reason=reason,
+                    advice=advice or "mend it",
+                    blind=True,
+                ),
             )
         async with Asker() as asker:
             asked = await asyncio.gather(*(asker.ask_backend(one, hint=one.type) for one in tables.backends))

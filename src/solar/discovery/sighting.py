@@ -41,6 +41,7 @@ class Sighting:
     backend: Backend | None = None  # None: it is not routed to
     reason: str = ""  # why it is not, or what is odd about it
     advice: str = ""  # what to do about that
+    blind: bool = False  # it is a source itself, or a part of one, that could not be looked at
 
 
 @runtime_checkable
