@@ -150,3 +150,9 @@ async def test_without_a_place_to_keep_it_ollama_is_not_asked_model_by_model() -
     says = ollama("m", m={"model_info": INFO})
     await models(says)
     assert "/api/show/m" not in says.asked
+
+
+@pytest.mark.parametrize(("total", "slots"), [(4, 4), (0, None), (-1, None), ("x", None)])
+async def test_a_llama_server_tells_how_many_it_works_on_at_once(total: object, slots: int | None) -> None:
+    says = Says(v1_models=listed("m", owner="llamacpp"), props={"total_slots": total})
+    assert (await probe(says, A, "auto", seconds=1.0)).slots == slots

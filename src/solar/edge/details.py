@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -22,6 +22,13 @@ Models = tuple[Model, ...]
 # What a model can take, by the digest of its content: asked once. None: it was asked, and did not tell.
 Contexts = dict[str, int | None]
 Page = TypeVar("Page")
+
+
+class Told(NamedTuple):
+    """What an engine's own page says."""
+
+    models: Models
+    slots: int | None = None  # requests that it works on at once; the others wait inside of it
 
 
 def positive(value: object) -> float | None:
@@ -49,15 +56,17 @@ class _Slot(Struct):
 
 
 class _Props(Struct):
+    total_slots: int = 0
     default_generation_settings: _Slot = msgspec.field(default_factory=_Slot)
 
 
-def of_llama_server(answer: Answer, models: Models) -> Models:
+def of_llama_server(answer: Answer, models: Models) -> Told:
     """What fits into a request is the context of one slot, and not that of all of them together."""
     props = read(answer, _Props)
     if props is None or len(models) != 1:  # several: it starts one server for each, and speaks for none
-        return models
-    return (_with(models[0], context=tokens(props.default_generation_settings.n_ctx)),)
+        return Told(models)
+    context = tokens(props.default_generation_settings.n_ctx)
+    return Told((_with(models[0], context=context),), props.total_slots if props.total_slots > 0 else None)
 
 
 class _Loadable(Struct):
@@ -70,26 +79,27 @@ class _Loadables(Struct):
     data: list[_Loadable]
 
 
-def of_lmstudio(answer: Answer, models: Models) -> Models:
+def of_lmstudio(answer: Answer, models: Models) -> Told:
     """LM Studio's own list: with how much context a model is loaded, or could be."""
     page = read(answer, _Loadables)
     told = {one.id: tokens(one.loaded_context_length, one.max_context_length) for one in page.data} if page else {}
-    return tuple(_with(model, context=told.get(model.id)) for model in models)
+    return Told(tuple(_with(model, context=told.get(model.id)) for model in models))
 
 
 class _Info(Struct):
     max_total_tokens: int = 0
 
 
-def of_tgi(answer: Answer, models: Models) -> Models:
+def of_tgi(answer: Answer, models: Models) -> Told:
     """Its one model takes this much, the answer included."""
     info = read(answer, _Info)
-    return tuple(_with(model, context=tokens(info.max_total_tokens)) for model in models) if info else models
+    context = tokens(info.max_total_tokens) if info else None
+    return Told(tuple(_with(model, context=context) for model in models))
 
 
 # An engine's own page, and what it says of the models. llama-server shows its health and its list to everybody: only
 # this page tells whether the key is right.
-PAGES: Mapping[str, tuple[str, Callable[[Answer, Models], Models]]] = {
+PAGES: Mapping[str, tuple[str, Callable[[Answer, Models], Told]]] = {
     "llamacpp": ("/props", of_llama_server),
     "lmstudio": ("/api/v0/models", of_lmstudio),
     "tgi": ("/info", of_tgi),

@@ -38,6 +38,7 @@ class Finding(NamedTuple):
     type: str | None = None  # what the engine is, where it told
     timed_out: bool = False
     refused: bool = False
+    slots: int | None = None  # requests that it works on at once, where it told
 
 
 async def probe(
@@ -74,7 +75,7 @@ async def _with_details(
     upstream: Sends, backend: Backend, engine: str, finding: Finding, contexts: Contexts | None, seconds: float
 ) -> Finding:
     """What its list does not say of its models; and whether our key is right, where the list is open to everybody."""
-    models = finding.models or ()
+    models, slots = finding.models or (), None
     if engine == "ollama":
         models = await of_ollama(upstream, backend, models, contexts, seconds=seconds)
     elif engine in PAGES:
@@ -82,8 +83,8 @@ async def _with_details(
         page = await fetch(upstream, backend, "GET", backend.root + where, seconds=seconds)
         if page.status in (401, 403):
             return finding._replace(state="failed", reason=_locked(backend, backend.root + where, page.status))
-        models = tells(page, models)
-    return finding._replace(models=models or finding.models)
+        models, slots = tells(page, models)
+    return finding._replace(models=models or finding.models, slots=slots)
 
 
 def _not_ready(answer: Answer) -> Finding:
