@@ -38,6 +38,7 @@ class DnsDiscoverer(Rounds):
         self.name = f"dns:{name}" if srv else f"dns:{name}:{port}"
         self.host = name
         self.port = port  # None: the SRV records say it
+        self._answers = _Answers(self)  # outlives a watch that failed: who has answered once stays
 
     def __repr__(self) -> str:
         return f"<DnsDiscoverer {self.name}>"
@@ -45,13 +46,13 @@ class DnsDiscoverer(Rounds):
     async def look(self) -> tuple[Sighting, ...]:
         """Every address of the name, asked."""
         try:
-            return await self.begin().look()
+            return await _Answers(self).look()
         except SolarError as error:
             reason, _, advice = error.message.partition("; ")
             return (Sighting(self.host, self.name, "its name", reason=reason, advice=advice, blind=True),)
 
     def begin(self) -> Looks:
-        return _Answers(self)
+        return self._answers
 
 
 class _Place(NamedTuple):
@@ -68,7 +69,7 @@ class _Place(NamedTuple):
 
 
 class _Answers:
-    """What one watch knows of the addresses."""
+    """What is known of the addresses, from one look to the next."""
 
     def __init__(self, discoverer: DnsDiscoverer) -> None:
         self._discoverer = discoverer

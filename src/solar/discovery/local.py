@@ -43,20 +43,21 @@ class LocalDiscoverer(Rounds):
         super().__init__(every=every)
         self.name = "local"
         self.ports = tuple(port for port in dict.fromkeys(ports) if port not in not_ports)
+        self._machine = _Machine(self)  # outlives a watch that failed: who has answered once stays
 
     def __repr__(self) -> str:
         return f"<LocalDiscoverer of the ports {', '.join(map(str, self.ports))}>"
 
     async def look(self) -> tuple[Sighting, ...]:
         """Everybody who listens, asked."""
-        return await self.begin().look()
+        return await _Machine(self).look()
 
     def begin(self) -> Looks:
-        return _Machine(self)
+        return self._machine
 
 
 class _Machine:
-    """What one watch knows of the ports."""
+    """What is known of the ports, from one round to the next."""
 
     def __init__(self, discoverer: LocalDiscoverer) -> None:
         self._discoverer = discoverer

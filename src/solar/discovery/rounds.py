@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Protocol
 
 from solar.core.backend import Backend
@@ -42,13 +42,16 @@ class Rounds(ABC):
         return self.every
 
     def begin(self) -> Looks:
-        """Who looks for one watch: an object with a memory of its own, where rounds know of each other."""
+        """Who looks while somebody watches: an object that remembers, where rounds know of each other."""
         return self
 
-    async def watch(self) -> AsyncIterator[Change]:
+    def watch(self) -> AsyncIterator[Change]:
         """Lists what is there, first and after each change."""
+        return self.rounds(self.begin())
+
+    async def rounds(self, looks: Looks) -> AsyncGenerator[Change, None]:
+        """Lists what `looks` sees, first and after each change."""
         self._woken = asyncio.Event()  # of the loop that watches: the next one may run in another
-        looks = self.begin()
         listed: tuple[Backend, ...] | None = None
         while True:
             self._woken.clear()
