@@ -6,16 +6,46 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
 
 from solar.config.backends import read_backends
 from solar.config.fields import check_table, nearest
 from solar.config.files import Stamp, beside, open_to_everyone, read_toml, stamp
 from solar.control.settings import SERVER, Settings
 from solar.core.backend import Backend
+from solar.discovery.engines import DEFAULT_PORT
+from solar.discovery.images import ImageRule
 from solar.errors import InvalidSettings
 
-_SECTIONS = {"server": (dict, "[server]"), "backends": (list, "[[backends]]")}
+_SECTIONS = {
+    "server": (dict, "[server]"),
+    "backends": (list, "[[backends]]"),
+    "image_rules": (list, "[[image_rules]]"),
+}
+
+
+class ImageRuleTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[image_rules]]` table."""
+
+    pattern: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="How the image's name begins, or what stands before and behind one `*`.",
+            examples=["my-llm"],
+        ),
+    ]
+    type: Annotated[
+        str,
+        Meta(description="The engine in it: a word of a backend's `type`.", examples=["llamacpp"]),
+    ] = "generic"
+    port: Annotated[
+        int,
+        Meta(ge=1, le=65535, description="Where that listens in its container, unless the container says otherwise."),
+    ] = DEFAULT_PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +55,7 @@ class ConfigFile:
     path: Path
     server: Mapping[str, Any] = dataclasses.field(repr=False)  # only what the file sets
     backends: tuple[Backend, ...]
+    image_rules: tuple[ImageRule, ...]
     read: tuple[Path, ...]  # the file itself, and the key files that it names
     stamp: Stamp = dataclasses.field(repr=False)  # of those, taken before they were read
     warnings: tuple[str, ...]
@@ -44,6 +75,9 @@ def read_config(path: Path) -> ConfigFile:
     for name in ("data_dir", "tls_cert", "tls_key"):
         if name in server:
             server[name] = str(beside(path, server[name]))
+    if "discover" in server:
+        server["discover"] = [_beside(path, word) for word in server["discover"]]
+    rules = tuple(_image_rule(table, number, path) for number, table in enumerate(written.get("image_rules", []), 1))
 
     with_keys = [path] if server.get("api_keys") or any("api_key" in table for table in listed) else []
     warnings = tuple(
@@ -51,7 +85,22 @@ def read_config(path: Path) -> ConfigFile:
         for file in (*with_keys, *tables.read)
         if open_to_everyone(file)
     )
-    return ConfigFile(path, server, tables.backends, (path, *tables.read), before + tables.stamp, warnings)
+    return ConfigFile(path, server, tables.backends, rules, (path, *tables.read), before + tables.stamp, warnings)
+
+
+def _image_rule(table: object, number: int, path: Path) -> ImageRule:
+    where = f"{path}: [[image_rules]] number {number}"
+    rule = msgspec.convert(check_table(table, ImageRuleTable, where), ImageRuleTable)
+    try:
+        return ImageRule(rule.pattern, rule.type, rule.port)
+    except InvalidSettings as error:
+        raise InvalidSettings(f"{where}: {error.message}") from None
+
+
+def _beside(path: Path, word: str) -> str:
+    """A word of `discover`: a file that it names stands beside the one that names it."""
+    kind, _, named = word.partition(":")
+    return f"file:{beside(path, named)}" if kind == "file" and named else word
 
 
 def _check_sections(written: dict[str, Any], path: Path) -> None:

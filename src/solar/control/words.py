@@ -87,12 +87,15 @@ def _engine(url: str, word: str, where: str) -> str:
 
 
 def _name(rest: str, word: str, where: str) -> Source:
+    """A name with the port to ask at, or one whose SRV records tell the ports."""
     name, colon, port = rest.rpartition(":") if ":" in rest else (rest, "", "")
     if not _HOSTNAME.fullmatch(name):
-        example = "dns:llm.example.org:8080, or dns:_llm._tcp.example.org, which tells the port itself"
+        example = "dns:llm.example.org:8000, or dns:_llm._tcp.example.org, which tells the port itself"
         raise InvalidSettings(f"{where}: {word!r} holds no name; write for example {example}")
-    if not colon:
+    if name.startswith("_"):
+        if colon:
+            raise InvalidSettings(f"{where}: the SRV records of {name} tell the port; write dns:{name}")
         return Source("dns", name)
     if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-        raise InvalidSettings(f"{where}: the port of {word!r} must be a number from 1 to 65535")
+        raise InvalidSettings(f"{where}: {word!r} needs a port from 1 to 65535; write for example dns:{name}:8000")
     return Source("dns", name, int(port))
