@@ -11,7 +11,7 @@ from solar.discovery.situation import Ourselves, Situation, default_gateway, mac
 
 SOCKET = "unix:///var/run/docker.sock"
 HOST = Ourselves("rig")
-INSIDE = Ourselves("0123456789ab", True, ("0123456789ab",), "172.18.0.1")
+INSIDE = Ourselves("0123456789ab", ("0123456789ab",), "172.18.0.1")
 US = Container("0123456789ab" + "c" * 52, "gateway", "solar", networks=(("llm", ("172.18.0.5",)),))
 
 
@@ -70,7 +70,7 @@ def test_in_a_container_that_the_engine_does_not_know_only_its_machine_can_be_tr
 
 
 def test_an_engine_that_runs_in_our_container_is_on_our_machine() -> None:
-    assert stand(ours=Ourselves("ci", True, (), "172.17.0.1"), Name="ci") == Situation(bridges=True)
+    assert stand(ours=Ourselves("ci", ("c" * 64,), "172.17.0.1"), Name="ci") == Situation(bridges=True)
 
 
 @pytest.mark.parametrize("ours", [HOST, INSIDE])

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from solar.discovery.containers import Container
 
-_MARKS = ("/.dockerenv", "/run/.containerenv")  # Docker's and podman's, in every container
+_MARKS = ("/.dockerenv", "/run/.containerenv")  # Docker's and podman's; an image made of a container has one, too
 # A container's own files lie on its machine in a folder of its id.
 _OWN_FILE = re.compile(r" \S*/([0-9a-f]{64})/\S* /etc/(?:hostname|hosts|resolv\.conf) ")
 _SHORT_ID = re.compile(r"[0-9a-f]{12}")
@@ -42,8 +42,7 @@ class Ourselves:
     """What this process can tell of the place where it runs."""
 
     hostname: str
-    in_container: bool = False
-    ids: tuple[str, ...] = ()  # of the container that we may run in: whole, or how it begins
+    ids: tuple[str, ...] = ()  # of the container that we run in: whole, or how it begins
     gateway: str | None = None  # where the default route leads: from within a container, to its machine
     linux: bool = True
 
@@ -69,7 +68,7 @@ def situate(
     # A socket may be a virtual machine's, or forwarded from another: that has another name. In a container, ours is the
     # container's, and an engine of the same name runs in there, too.
     same = info.get("Name") == ours.hostname
-    if ours.in_container and not same:
+    if ours.ids and not same:
         return Situation(_outside(ours), networks=())
     unknown = url.startswith("unix:") and not info.get("Name")
     return Situation(bridges=ours.linux and rootful and (same or unknown))
@@ -92,11 +91,11 @@ def machine_of(url: str) -> str | None:
 def look_around() -> Ourselves:
     """Read it from this machine."""
     hostname = socket.gethostname()
-    if not any(Path(mark).exists() for mark in _MARKS):
-        return Ourselves(hostname, linux=sys.platform == "linux")
-    named = [hostname] if _SHORT_ID.fullmatch(hostname) else []
-    ids = (*own_ids(_lines("/proc/self/mountinfo")), *named)
-    return Ourselves(hostname, True, tuple(dict.fromkeys(ids)), default_gateway(_lines("/proc/net/route")))
+    ids = list(own_ids(_lines("/proc/self/mountinfo")))
+    if _SHORT_ID.fullmatch(hostname) and any(Path(mark).exists() for mark in _MARKS):
+        ids.append(hostname)
+    gateway = default_gateway(_lines("/proc/net/route"))
+    return Ourselves(hostname, tuple(dict.fromkeys(ids)), gateway, linux=sys.platform == "linux")
 
 
 def own_ids(mountinfo: Iterable[str]) -> Iterator[str]:
