@@ -312,7 +312,7 @@ def test_a_body_that_looks_like_a_known_request_is_a_body(fresh: Talk, outer: Fr
 
 
 async def test_memory_is_bounded_in_heads_and_in_bytes_of_each() -> None:
-    known: KnownHeads[int] = KnownHeads()
+    known: KnownHeads[bytes, int] = KnownHeads()
     for number in range(3 * MOST + 1):
         known.keep(b"%d" % number, number)
         assert len(known._known) <= MOST

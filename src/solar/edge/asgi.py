@@ -10,11 +10,13 @@ import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from solar.core.headers import Block, Headers, pairs_of, value_of
-from solar.edge.answers import error_answer
+from solar.core.headers import Block, Headers
+from solar.core.record import Record
+from solar.edge.answers import error_answer, route_pairs
 from solar.edge.exchange import Exchange
+from solar.edge.heads import LONGEST, KnownHeads
 from solar.edge.reception import BODY_SECONDS, Reception
-from solar.edge.request import Answer, ClientRequest
+from solar.edge.request import Answer, Asked, ClientRequest
 from solar.edge.tasks import Tasks
 from solar.errors import InvalidRequest, SolarError, UpstreamFailed
 
@@ -25,7 +27,6 @@ Send = Callable[[Message], Awaitable[None]]
 
 HIGH_WATER = 64 * 1024  # bytes for a slow client that wait here before reading upstream stops
 HTTP10_ANSWER = 16 * 1024 * 1024  # bytes of an answer that are collected for a client that knows no chunks
-WATCH_AFTER = 0.05  # seconds of an exchange, before anybody asks whether its client has left: most are over by then
 
 
 class AsgiDoor:
@@ -34,21 +35,23 @@ class AsgiDoor:
     def __init__(self, reception: Reception, tasks: Tasks) -> None:
         self._reception = reception
         self._tasks = tasks
+        self._known: KnownHeads[tuple[Any, ...], Asked] = KnownHeads()
         self._reading: dict[asyncio.Task[Any], float] = {}  # who waits for a piece of a body, since when
+        self._unwatched: set[_Watcher] = set()  # of exchanges that began since the last tick: most are soon over
         reception.relay.on_tick.append(self._tick)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         peer = scope.get("client")
         method = scope["method"]
-        asked = self._reception.read(method, route_path(scope), scope.get("query_string", b""), scope["headers"])
+        asked, length = self._ask(scope)
         request = self._reception.arrive(asked, peer[0] if peer else "")
         if request.answer is not None:
             await _reply(send, method, request.answer)
             return
         if request.endpoint is not None:
             try:
-                body = await self._read_body(request, asked.headers, receive)
+                body = await self._read_body(request, length, receive)
                 if body is not None:
                     self._reception.complete(request, body)
             except SolarError as error:
@@ -64,11 +67,29 @@ class AsgiDoor:
         client = AsgiClient(asked.cors, http10=http10)
         await self._exchange(request, client, receive, _head_only(send) if method == "HEAD" else send)
 
-    async def _read_body(self, request: ClientRequest, headers: Headers, receive: Receive) -> bytes | None:
+    def _ask(self, scope: Scope) -> tuple[Asked, bytes | None]:
+        """What a head means, remembered where the next one will say the same; and the body's length, as it says."""
+        headers: Headers = []
+        length: bytes | None = None
+        for name, value in scope["headers"]:
+            if name != b"content-length":
+                headers.append((name, value))
+            elif length is None:
+                length = value
+        method, query = scope["method"], scope.get("query_string", b"")
+        key = (method, scope["path"], scope.get("root_path"), query, *headers)
+        asked = self._known.get(key)
+        if asked is None:
+            asked = self._reception.read(method, route_path(scope), query, headers)
+            size = len(scope["path"]) + len(query) + sum(len(name) + len(value) for name, value in headers)
+            if asked.endpoint is not None and asked.refusal is None and size <= LONGEST:
+                self._known.keep(key, asked)
+        return asked, length
+
+    async def _read_body(self, request: ClientRequest, declared: bytes | None, receive: Receive) -> bytes | None:
         """Read the body within its limits; None when the client left before its end."""
         reception = self._reception
         expected: int | None = None
-        declared = value_of(headers, b"content-length")
         if declared is not None and declared.isdigit():
             # Nineteen digits are too many bytes for anyone; int() itself refuses some thousands of them.
             expected = int(declared[:19])
@@ -110,17 +131,22 @@ class AsgiDoor:
         for task in [task for task, since in self._reading.items() if now - since > BODY_SECONDS]:
             del self._reading[task]
             task.cancel()
+        unwatched, self._unwatched = self._unwatched, set()
+        for watcher in unwatched:
+            watcher.begin()
 
     async def _exchange(self, request: ClientRequest, client: AsgiClient, receive: Receive, send: Send) -> None:
         exchange = Exchange(self._reception.relay, client, request)
         client.exchange = exchange
         exchange.begin()
         watcher = _Watcher(receive, exchange, client, self._tasks)
+        self._unwatched.add(watcher)
         try:
             await client.carry(send)
         except OSError:  # how servers tell that the client is gone
             exchange.client_gone()
         finally:
+            self._unwatched.discard(watcher)
             watcher.stop()
             exchange.client_gone()  # cancelled by the server, or nothing at all when it is over
 
@@ -141,8 +167,8 @@ class AsgiClient:
         self._full = False
         self._wake: asyncio.Future[None] | None = None
 
-    def head(self, status: int, headers: Block, route: bytes, length: int | None) -> None:
-        said = [*headers.pairs, *pairs_of(route), *self.cors]
+    def head(self, status: int, headers: Block, record: Record, length: int | None) -> None:
+        said = [*headers.pairs, *route_pairs(record), *self.cors]
         if length is not None and status not in (204, 304):
             self._sized = True
             said.append((b"content-length", b"%d" % length))
@@ -240,14 +266,13 @@ class _Watcher:
         self._client = client
         self._tasks = tasks
         self._task: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._begin)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """From now on."""
         self._task = self._tasks.spawn(self._watch(), "client")
 
     def stop(self) -> None:
         """The answer is over."""
-        self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
 

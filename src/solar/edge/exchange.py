@@ -344,7 +344,7 @@ class Exchange:
         if not self._gone:
             self.record.status = status
             self._head_sent = True
-            self._client.head(status, headers, answers.route_lines(self.record, self.attempts.count), length)
+            self._client.head(status, headers, self.record, length)
 
     def _write(self, data: bytes, now: float) -> None:
         if not self._gone:

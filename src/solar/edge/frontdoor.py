@@ -237,7 +237,7 @@ class FrontDoor(Reader, asyncio.Protocol):
         if not incoming.complete and incoming.unread() > SKIP:
             incoming.keep_alive = False
         reply = Reply(self, incoming, [])
-        reply.head(answer.status, Block(answer.headers), b"", len(answer.body))
+        reply.head(answer.status, Block(answer.headers), None, len(answer.body))
         if answer.body:
             reply.write(answer.body)
         reply.end()

@@ -44,7 +44,7 @@ class Hall:
         self.now = reception.relay.clock()  # as of the last tick: near enough for patience of many seconds
         self.app = app  # for the paths that the router does not know
         self.tls = tls
-        self.heads: KnownHeads[KnownRequest] = KnownHeads()
+        self.heads: KnownHeads[bytes, KnownRequest] = KnownHeads()
         self.outbox = Outbox()
         self._state = state
         self._tasks = tasks

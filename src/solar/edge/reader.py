@@ -15,7 +15,7 @@ _SPENT = HttpRequestParser(None)
 class Reader:
     """The reading half of a connection; the door is the other."""
 
-    def __init__(self, known: KnownHeads[KnownRequest]) -> None:
+    def __init__(self, known: KnownHeads[bytes, KnownRequest]) -> None:
         self._known = known
         self._key: bytes | None = None  # of the head that llhttp is about to read
         self._left = 0  # bytes of body that are still to come for a request whose head was known

@@ -6,6 +6,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from solar.core.headers import Block, Headers, wire_of
+from solar.core.record import Record
+from solar.edge.answers import route_lines
 from solar.edge.incoming import Incoming
 
 if TYPE_CHECKING:
@@ -36,10 +38,13 @@ class Reply:
     def __repr__(self) -> str:
         return f"<Reply to {self._incoming!r}>"
 
-    def head(self, status: int, headers: Block, route: bytes, length: int | None) -> None:
+    def head(self, status: int, headers: Block, record: Record | None, length: int | None) -> None:
+        """`record` is None where an answer never was on its way."""
         incoming = self._incoming
         standing = self._door.hall.standing_headers()
-        lines = [_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status, standing, headers.wire, route]
+        lines = [_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status, standing, headers.wire]
+        if record is not None:
+            lines.append(route_lines(record))
         if self._cors:
             lines.append(wire_of(self._cors))
         if status == 204 or status == 304:

@@ -26,7 +26,7 @@ class HttpUpstream:
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
-        self.heads: KnownHeads[AnswerHead] = KnownHeads()
+        self.heads: KnownHeads[bytes, AnswerHead] = KnownHeads()
         self.outbox = Outbox()
         self._idle: dict[PoolKey, list[Connection]] = {}
         self._keys: dict[str, tuple[Backend, PoolKey]] = {}  # by the backend's id
