@@ -137,14 +137,14 @@ class _Engine:
                 containers = await api.containers()
                 found = await asyncio.gather(*(self._sighting(examiner, one) for one in containers))
         except DockerFailed as error:
-            return (Sighting("Docker", self.where, "asked for", reason=error.reason, advice=error.advice),)
+            return (Sighting("Docker", self.where, "asked for", reason=error.reason, advice=error.advice, blind=True),)
         return tuple(sorted((one for one in found if one is not None), key=lambda one: one.name))
 
     async def _sighting(self, examiner: Examiner, container: str) -> Sighting | None:
         try:
             seen = await examiner.examine(container)
         except DockerFailed as error:
-            return Sighting(container[:12], self.where, "it runs", reason=error.reason, advice=error.advice)
+            return Sighting(container[:12], self.where, "it runs", reason=error.reason, advice=error.advice, blind=True)
         return seen.sighting if seen is not None else None
 
     @asynccontextmanager
