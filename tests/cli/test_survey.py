@@ -78,7 +78,7 @@ async def test_a_place_where_nobody_is_needs_no_lines() -> None:
 async def test_the_doctor_names_what_has_advice_and_nothing_else() -> None:
     lost = Sighting("llm", "here", "image x", (tried("http://a:1", "refused"),), advice="start it with --host 0.0.0.0")
     view = View("docker", (Seen(sighting("http://a:1"), None), Seen(lost, None)))
-    assert list(diagnose_view(view)) == [Diagnosis("docker llm", False, "refused", "start it with --host 0.0.0.0")]
+    assert list(diagnose_view(view)) == [Diagnosis("docker llm", False, "http://a:1: refused", lost.advice)]
 
 
 async def test_following_looks_again_when_a_source_hears_of_a_change() -> None:

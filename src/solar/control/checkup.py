@@ -26,6 +26,7 @@ from solar.errors import InvalidSettings, MissingExtra
 
 FILES_NEEDED = 4096
 EXPIRES_SOON = 14  # days
+_FIND_THEM = "let them be found with --discover local or --discover docker"
 
 
 async def checkup(configuration: Configuration) -> list[Diagnosis]:
@@ -41,10 +42,9 @@ async def checkup(configuration: Configuration) -> list[Diagnosis]:
         await tasks.stop()
     examined = [*(diagnosis for view in seen for diagnosis in diagnose_view(view)), *examined]
     if not backends:
-        advice = (
-            "let them be found with --discover local or --discover docker, "
-            "or name one with --backend NAME=URL, SOLAR_BACKEND, or [[backends]] in solar.toml"
-        )
+        named = "name one with --backend NAME=URL, SOLAR_BACKEND, or [[backends]] in solar.toml"
+        look = "look what was tried: solar discover" if configuration.discover else _FIND_THEM
+        advice = f"{look}; or {named}"
         examined = [*examined, Diagnosis("backends", False, "there is none to route to", advice)]
     shown = [diagnose_certificate(configuration.certificate, time.time())] if configuration.certificate else []
     machine = [_data_dir(Path(configuration.settings.data_dir)), _packages(), _loop(), _files()]
@@ -68,8 +68,8 @@ def diagnose_view(view: View) -> Iterator[Diagnosis]:
     for seen in view.seen:
         sighting = seen.sighting
         if sighting.advice:
-            said = "; ".join(dict.fromkeys(one.outcome for one in sighting.tried))
-            found = sighting.reason or said or "it is not routed to"
+            tried = [f"{one.address.url}: {one.outcome}" for one in sighting.tried]
+            found = "; ".join(filter(None, (sighting.reason, *tried))) or "it is not routed to"
             yield Diagnosis(f"{view.source} {sighting.name}", sighting.backend is not None, found, sighting.advice)
 
 
