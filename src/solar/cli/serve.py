@@ -51,7 +51,7 @@ def greet(listening: Listening) -> None:
     others = ", and on every other address of this machine" if listening.everywhere else ""
     lines = [f"Solar listens on {listening.url}{others}: {backends}; {needed}."]
     if listening.discover:
-        lines.append(f"It looks for backends {_and(source.in_words for source in listening.discover)}.")
+        lines.append(f"It looks for more {_and(source.in_words for source in listening.discover)}.")
     if kept is not None and kept.made:
         lines.append(f"Your key, shown this once and kept in {kept.path}: {kept.value}")
     elif kept is not None:

@@ -32,7 +32,7 @@ class Source:
 
     @property
     def in_words(self) -> str:
-        """Where that is, for a sentence that begins with "looks for backends"."""
+        """Where that is, for a sentence that says "look for backends"."""
         match self.kind:
             case "docker":
                 return f"in Docker at {self.what}" if self.what else "in Docker"
