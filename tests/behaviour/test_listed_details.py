@@ -18,14 +18,14 @@ async def test_context_and_size_are_added_where_the_engine_tells_them() -> None:
     told = {"n_params": 134_515_008, "n_ctx": 8192}
     async with FakeBackend(["m"], kind="llamacpp", meta={"m": told}) as fake:
         model = (await listed(Backend("a", fake.url, aliases={"x": "m"})))["x"]
-    assert (model["context_length"], model["parameter_size"]) == (8192, "134.52M")
+    assert (model["context_length"], model["max_model_len"], model["parameter_size"]) == (8192, 8192, "134.52M")
     assert model["meta"]["n_ctx"] == 8192
 
 
 async def test_what_is_not_known_is_not_listed() -> None:
     async with FakeBackend(["m"], kind="generic") as fake:
         model = (await listed(Backend("a", fake.url)))["m"]
-    assert not {"context_length", "parameter_size"} & set(model)
+    assert not {"context_length", "max_model_len", "parameter_size"} & set(model)
 
 
 async def test_a_backends_own_word_for_it_stays() -> None:

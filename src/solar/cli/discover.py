@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,7 @@ async def _look(finders: Sequence[Finder], as_json: bool) -> int:
 async def _watch(finders: Sequence[Finder], as_json: bool) -> int:
     from solar.control.survey import surveying
 
+    logging.getLogger("solar").setLevel(logging.CRITICAL)  # what fails is shown in its place
     shown = ""
     async with surveying() as survey:
         async for views in survey.follow(finders):

@@ -105,9 +105,11 @@ def _completed(facts: Mapping[str, Any], route: Route, candidate: Candidate) -> 
     """The backend's own facts, and what they lack and we know: its size, and what fits into a request."""
     # A request may go to any of them: what is promised must fit into the smallest.
     contexts = [_told(one).context for one in route.candidates if _may_serve(one.member)]
+    context = min((context for context in contexts if context), default=None)
     size = _told(candidate).size
     learned = {
-        "context_length": min((context for context in contexts if context), default=None),
+        "context_length": context,  # OpenRouter's word
+        "max_model_len": context,  # vLLM's: some clients know the one, some the other
         "parameter_size": _in_words(size) if size else None,
     }
     lacking = {name: value for name, value in learned.items() if value is not None and facts.get(name) is None}
