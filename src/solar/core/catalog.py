@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from solar.core.backend import Model
 from solar.core.member import Member
@@ -118,9 +118,9 @@ def known_sizes(members: Iterable[Member]) -> dict[tuple[str, str], float]:
     return sizes
 
 
-def facts_of(candidate: Candidate) -> Mapping[str, Any]:
-    """The backend's own object for the candidate's model; empty where it never listed it."""
+def told_of(candidate: Candidate) -> Model:
+    """The candidate's model as its backend listed it; nothing but its name where it never did."""
     for model in candidate.member.models:
         if model.id == candidate.model:
-            return model.facts
-    return Model(candidate.model).facts
+            return model
+    return Model(candidate.model)

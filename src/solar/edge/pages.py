@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from solar.core.backend import Model
-from solar.core.catalog import Route, canonical, facts_of
+from solar.core.catalog import Route, canonical, told_of
 from solar.core.headers import Headers, value_of
 from solar.core.member import Member
 from solar.core.openai import model_object, models_body
 from solar.core.paths import Found
 from solar.core.roster import Roster
-from solar.core.select import Candidate
 from solar.edge.metrics import Metrics
 from solar.errors import ModelNotFound, SolarError
 
@@ -71,7 +70,7 @@ class Pages:
         own = canonical(candidate.model) == route.name
         return model_object(
             candidate.model if own else route.name,
-            _completed(facts_of(candidate), route, candidate),
+            _completed(told_of(candidate), route),
             owned_by=candidate.member.type if candidate.member.type not in ("auto", "generic") else "solar",
             created=self._started_at,
         )
@@ -101,12 +100,12 @@ class Pages:
         return Page(503, _JSON, b'{"status":"not ready","reason":"no backend is healthy"}', [(b"retry-after", b"1")])
 
 
-def _completed(facts: Mapping[str, Any], route: Route, candidate: Candidate) -> Mapping[str, Any]:
+def _completed(told: Model, route: Route) -> Mapping[str, Any]:
     """The backend's own facts, and what they lack and we know: its size, and what fits into a request."""
     # A request may go to any of them: what is promised must fit into the smallest.
-    contexts = [_told(one).context for one in route.candidates if _may_serve(one.member)]
+    contexts = [told_of(one).context for one in route.candidates if _may_serve(one.member)]
     context = min((context for context in contexts if context), default=None)
-    size = _told(candidate).size
+    facts, size = told.facts, told.size
     learned = {
         "context_length": context,  # OpenRouter's word
         "max_model_len": context,  # vLLM's: some clients know the one, some the other
@@ -114,11 +113,6 @@ def _completed(facts: Mapping[str, Any], route: Route, candidate: Candidate) -> 
     }
     lacking = {name: value for name, value in learned.items() if value is not None and facts.get(name) is None}
     return {**facts, **lacking} if lacking else facts
-
-
-def _told(candidate: Candidate) -> Model:
-    """What is known of the candidate's model."""
-    return next((model for model in candidate.member.models if model.id == candidate.model), Model(candidate.model))
 
 
 def _in_words(billions: float) -> str:
