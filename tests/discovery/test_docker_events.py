@@ -42,8 +42,11 @@ def test_a_network_tells_of_the_container_that_joins_or_leaves() -> None:
     actor = {"ID": "network", "Attributes": {"container": ID, "name": "llm"}}
     assert told("connect", "network", Actor=actor) == Event(ID, gone=False)
     assert told("disconnect", "network", Actor=actor) == Event(ID, gone=False)
-    assert told("destroy", "network", Actor={"ID": "network", "Attributes": {"name": "llm"}}) is None
     assert told("destroy", "network", Actor=actor) is None
+
+
+def test_podman_names_the_container_as_who_acts() -> None:
+    assert told("connect", "network", Actor={"ID": ID, "Attributes": {"name": "llm"}}) == Event(ID, gone=False)
 
 
 def test_older_engines_name_the_container_at_the_top() -> None:

@@ -45,6 +45,7 @@ def test_the_images_of_known_engines_are_known(image: str, wanted: str) -> None:
         "registry.example.com/ollama/ollama:latest",
         "localhost:5000/ollama/ollama",
         "harbor.lan/docker-hub/ollama/ollama:latest",
+        "localhost/ollama/ollama:latest",  # as podman calls what was built here
     ],
 )
 def test_an_image_is_known_wherever_it_was_pulled_from(image: str) -> None:

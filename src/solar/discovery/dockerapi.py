@@ -7,7 +7,7 @@ import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +91,9 @@ class DockerApi:
             response.close()
 
     async def _lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        with _told(self.url):
+        from aiohttp import ClientPayloadError
+
+        with _told(self.url), suppress(ClientPayloadError):  # how it ends where the engine does
             await self._check(response)
             async for line in response.content:
                 yield line

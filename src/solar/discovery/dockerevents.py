@@ -27,7 +27,9 @@ def read_event(line: bytes) -> Event | None:
     actor = _object(event.get("Actor"))
     action = str(event.get("Action") or event.get("status") or "").partition(":")[0]  # "health_status: healthy"
     of_network = event.get("Type") == "network"
-    container = _object(actor.get("Attributes")).get("container") if of_network else actor.get("ID") or event.get("id")
+    container = actor.get("ID") or event.get("id")
+    if of_network:  # Docker's actor is then the network; podman's is the container
+        container = _object(actor.get("Attributes")).get("container") or container
     gone = action in _GONE and not of_network
     if not isinstance(container, str) or not container or not (gone or action in _CHANGED):
         return None
