@@ -48,7 +48,7 @@ def test_it_shows_what_was_found_where_it_was_tried_and_what_it_has(directory: P
     assert result.exit_code == 0
     shown = r"found +engine-0 .*\n +backend engine-0, ollama: qwen3:8b\n +\* +{} .*ollama, with qwen3:8b"
     assert re.search(shown.format(engine), result.output)
-    assert re.search(r"http://127\.0\.0\.1:1 .*nothing listens there", result.output)
+    assert re.search(r"wrong +engine-1 (.*\n){2} +http://127\.0\.0\.1:1 .*nothing listens there", result.output)
     assert "Found: 2 backends." in result.output
 
 

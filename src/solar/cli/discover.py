@@ -163,43 +163,39 @@ def _show_view(view: View, console: Console) -> None:
 
 
 def _show_seen(seen: Seen, console: Console) -> None:
-    from rich.text import Text
-
-    sighting = seen.sighting
-    mark, style = (
-        ("found", "green") if sighting.backend else ("wrong", "bold red") if sighting.advice else ("left", "dim")
-    )
-    console.print(Text.assemble((f"{mark:<7}", style), (sighting.name, "bold"), f"  {sighting.why}, {sighting.where}"))
-    console.print(_lines(seen))
-
-
-def _lines(seen: Seen) -> Table:
-    """Below its name: the backend that it is, what was tried, what is wrong and what to do."""
-    from rich.padding import Padding
+    """What it is, the backend that it makes, what was tried, what is wrong and what to do."""
     from rich.table import Table
     from rich.text import Text
 
     sighting, backend = seen.sighting, seen.sighting.backend
-    lines = Table.grid()
+    well = backend is not None and any(one.answered for one in sighting.tried)
+    mark, style = ("found", "green") if well else ("wrong", "bold red") if sighting.advice else ("left", "dim")
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(min_width=len("found"))
+    lines.add_row(Text(mark, style), Text.assemble((sighting.name, "bold"), f"  {sighting.why}, {sighting.where}"))
     if backend is not None:
         models = ", ".join(seen.models) or "no model yet"
-        lines.add_row(Text.assemble("backend ", (backend.id, "bold"), f", {seen.type}: {models}"))
+        lines.add_row("", Text.assemble("backend ", (backend.id, "bold"), f", {seen.type}: {models}"))
     if sighting.tried:
-        tried = Table.grid(padding=(0, 2, 0, 0))
-        tried.add_column()
-        tried.add_column(no_wrap=True)  # a URL in two pieces cannot be copied
-        tried.add_column()
-        tried.add_column()
-        for one in sighting.tried:
-            kept = seen.kept(one)
-            style = "green" if kept else "" if one.answered else "dim"
-            cells = ("*" if kept else "", one.address.url, one.address.why, one.outcome)
-            tried.add_row(*(Text(cell, style, overflow="fold") for cell in cells))
-        lines.add_row(tried)
-    if sighting.reason and not (len(sighting.tried) == 1 and sighting.tried[0].outcome == sighting.reason):
-        lines.add_row(Text(sighting.reason))
+        lines.add_row("", _tried(seen))
+    if sighting.reason and [one.outcome for one in sighting.tried] != [sighting.reason]:
+        lines.add_row("", Text(sighting.reason))
     if sighting.advice:
-        lines.add_row(Text(sighting.advice, "yellow"))
-    outer = Table.grid()
-    outer.add_row(Padding(lines, (0, 0, 0, 7)))
-    return outer
+        lines.add_row("", Text(sighting.advice, "yellow"))
+    console.print(lines)
+
+
+def _tried(seen: Seen) -> Table:
+    """The addresses with their outcomes; a star stands before the one that is kept."""
+    from rich.table import Table
+    from rich.text import Text
+
+    tried = Table.grid(padding=(0, 2, 0, 0))
+    tried.add_column()
+    tried.add_column(no_wrap=True)  # a URL in two pieces cannot be copied
+    for one in seen.sighting.tried:
+        kept = seen.kept(one)
+        style = "green" if kept else "" if one.answered else "dim"
+        cells = ("*" if kept else " ", one.address.url, one.address.why, one.outcome)
+        tried.add_row(*(Text(cell, style) for cell in cells))
+    return tried
