@@ -37,7 +37,7 @@ class AsgiDoor:
         self._tasks = tasks
         self._known: KnownHeads[tuple[Any, ...], Asked] = KnownHeads()
         self._reading: dict[asyncio.Task[Any], float] = {}  # who waits for a piece of a body, since when
-        self._unwatched: set[_Watcher] = set()  # of exchanges that began since the last tick: most are soon over
+        self._unwatched: set[AsgiClient] = set()  # whose exchanges began since the last tick: most are soon over
         reception.relay.on_tick.append(self._tick)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,8 +64,19 @@ class AsgiDoor:
                 self._reception.left_early(request)
                 return
         http10 = scope.get("http_version") in ("1.0", "1")  # granian writes "1"
-        client = AsgiClient(asked.cors, http10=http10)
-        await self._exchange(request, client, receive, _head_only(send) if method == "HEAD" else send)
+        client = AsgiClient(asked.cors, receive, http10=http10)
+        client.exchange = exchange = Exchange(self._reception.relay, client, request)
+        exchange.begin()
+        self._unwatched.add(client)
+        try:
+            await client.carry(_head_only(send) if method == "HEAD" else send)
+        except OSError:  # how servers tell that the client is gone
+            exchange.client_gone()
+        finally:
+            self._unwatched.discard(client)
+            if client.watching is not None:
+                client.watching.cancel()
+            exchange.client_gone()  # cancelled by the server, or nothing at all when it is over
 
     def _ask(self, scope: Scope) -> tuple[Asked, bytes | None]:
         """What a head means, remembered where the next one will say the same; and the body's length, as it says."""
@@ -96,28 +107,21 @@ class AsgiDoor:
             reception.reserve(request, expected)
         received = bytearray()  # one buffer: kept apart, pieces of a byte or two would take twenty times their size
         size = 0
-        while True:
-            message = await self._receive(receive)
-            if message["type"] != "http.request":
-                return None
-            part: bytes = message.get("body", b"")
-            size += len(part)
-            if size > request.reserved:
-                reception.reserve(request, size - request.reserved)
-            if not message.get("more_body", False):
-                break
-            received += part
-        if expected is not None and size != expected:
-            return None
-        return bytes(received + part) if received else part
-
-    async def _receive(self, receive: Receive) -> Message:
-        """The next message, or InvalidRequest where it takes too long. A timer each would cost as much as the rest."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # for the type checker: ASGI applications run in tasks
-        self._reading[task] = self._reception.relay.clock()
         try:
-            return await receive()
+            while True:
+                self._reading[task] = reception.relay.clock()  # a timer for each piece would cost as much as the rest
+                message = await receive()
+                if message["type"] != "http.request":
+                    return None
+                part: bytes = message.get("body", b"")
+                size += len(part)
+                if size > request.reserved:
+                    reception.reserve(request, size - request.reserved)
+                if not message.get("more_body", False):
+                    break
+                received += part
         except asyncio.CancelledError:
             if task in self._reading or task.uncancel():  # it was the server
                 raise
@@ -126,37 +130,27 @@ class AsgiDoor:
             ) from None
         finally:
             self._reading.pop(task, None)
+        if expected is not None and size != expected:
+            return None
+        return bytes(received + part) if received else part
 
     def _tick(self, now: float) -> None:
         for task in [task for task, since in self._reading.items() if now - since > BODY_SECONDS]:
             del self._reading[task]
             task.cancel()
         unwatched, self._unwatched = self._unwatched, set()
-        for watcher in unwatched:
-            watcher.begin()
-
-    async def _exchange(self, request: ClientRequest, client: AsgiClient, receive: Receive, send: Send) -> None:
-        exchange = Exchange(self._reception.relay, client, request)
-        client.exchange = exchange
-        exchange.begin()
-        watcher = _Watcher(receive, exchange, client, self._tasks)
-        self._unwatched.add(watcher)
-        try:
-            await client.carry(send)
-        except OSError:  # how servers tell that the client is gone
-            exchange.client_gone()
-        finally:
-            self._unwatched.discard(watcher)
-            watcher.stop()
-            exchange.client_gone()  # cancelled by the server, or nothing at all when it is over
+        for client in unwatched:
+            client.watching = self._tasks.spawn(client.watch(), "client")
 
 
 class AsgiClient:
     """The client of one exchange, behind ASGI's `send`."""
 
-    def __init__(self, cors: Headers, *, http10: bool) -> None:
+    def __init__(self, cors: Headers, receive: Receive, *, http10: bool) -> None:
         self.cors = cors
         self.exchange: Exchange | None = None
+        self.watching: asyncio.Task[None] | None = None
+        self._receive = receive
         self._http10 = http10
         self._start: tuple[int, Headers] | None = None
         self._sized = False  # the answer tells its length
@@ -173,7 +167,8 @@ class AsgiClient:
             self._sized = True
             said.append((b"content-length", b"%d" % length))
         self._start = (status, said)
-        self._rouse()
+        if self._wake is not None:
+            self._rouse()
 
     def write(self, data: bytes) -> None:
         self._parts.append(data)
@@ -181,25 +176,37 @@ class AsgiClient:
         if self._size > HIGH_WATER and not self._full and not self._http10 and self.exchange is not None:
             self._full = True
             self.exchange.client_full()
-        self._rouse()
+        if self._wake is not None:
+            self._rouse()
 
     def end(self) -> None:
         self._ended = True
-        self._rouse()
+        if self._wake is not None:
+            self._rouse()
 
     def abort(self) -> None:
         self._aborted = True
-        self._rouse()
+        if self._wake is not None:
+            self._rouse()
 
     def _rouse(self) -> None:
-        wake = self._wake
+        wake, self._wake = self._wake, None
         if wake is not None and not wake.done():
             wake.set_result(None)
 
-    async def _more(self) -> None:
-        self._wake = asyncio.get_running_loop().create_future()
-        await self._wake
-        self._wake = None
+    def _more(self) -> asyncio.Future[None]:
+        self._wake = wake = asyncio.get_running_loop().create_future()
+        return wake
+
+    async def watch(self) -> None:
+        """Ask whether the client has left, while the answer is being made: ASGI tells only those who ask."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                if self.exchange is not None:
+                    self.exchange.client_gone()
+                self.abort()  # nobody will wake it any more
+                return
 
     async def carry(self, send: Send) -> None:
         """Send what the exchange says. To return before the end is how ASGI cuts an answer."""
@@ -255,34 +262,6 @@ class AsgiClient:
         headers = [*headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-
-class _Watcher:
-    """ASGI shows that a client left only to those who ask: this one asks while the answer is being made."""
-
-    def __init__(self, receive: Receive, exchange: Exchange, client: AsgiClient, tasks: Tasks) -> None:
-        self._receive = receive
-        self._exchange = exchange
-        self._client = client
-        self._tasks = tasks
-        self._task: asyncio.Task[None] | None = None
-
-    def begin(self) -> None:
-        """From now on."""
-        self._task = self._tasks.spawn(self._watch(), "client")
-
-    def stop(self) -> None:
-        """The answer is over."""
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _watch(self) -> None:
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self._exchange.client_gone()
-                self._client.abort()  # nobody will wake it any more
-                return
 
 
 def _head_only(send: Send) -> Send:
