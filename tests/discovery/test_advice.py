@@ -111,6 +111,23 @@ def test_on_the_machines_own_network_nothing_is_said_of_loopback() -> None:
 
 
 @pytest.mark.parametrize(
+    ("failed", "facts", "words"),
+    [
+        ({"gateway": "refused"}, {"ours": ("a",)}, "listen on 127.0.0.1 of its machine only: start it with --host"),
+        ({"published": "refused"}, {"remote": True}, "listen on 127.0.0.1 of its machine only: start it with --host"),
+        ({"gateway": "unknown name"}, {"ours": ("a",)}, "let the gateway reach its machine: --add-host"),
+        ({"published": "silent"}, {"remote": True}, "firewall"),
+    ],
+)
+def test_from_afar_the_machines_own_network_is_judged_by_what_it_answers(
+    failed: dict[str, Failed], facts: dict[str, object], words: str
+) -> None:
+    told = advice(tried(**failed), container(networks=("host",), ips=frozenset(), **facts))
+    assert words in told
+    assert "docker network" not in told
+
+
+@pytest.mark.parametrize(
     ("url", "error", "reason", "words"),
     [
         ("unix:///d.sock", PermissionError(13, "Permission denied"), "this user may not open /d.sock", "usermod -aG"),

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from socket import gaierror
 from urllib.parse import urlsplit
 
-from solar.discovery.sighting import Tried
+from solar.discovery.sighting import Failed, Tried
 
 # How each engine is told to listen on every address of its container. Some do so by themselves.
 _LISTEN_EVERYWHERE = {
@@ -23,6 +23,10 @@ _LISTEN_EVERYWHERE = {
     "localai": "LOCALAI_ADDRESS=:{port}",
     "llamaswap": "--listen :{port}",
 }
+_ELSEWHERE = "if it listens on another port, name that with the label solar.port"
+_ADD_HOST = (
+    '--add-host host.docker.internal:host-gateway (in compose: extra_hosts: ["host.docker.internal:host-gateway"])'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ def advice(tried: Sequence[Tried], container: Container) -> str:
             "what answers is no engine that Solar knows: name the port of its API with the label solar.port, "
             "or leave it out with solar.enable=false"
         )
+    if "host" in container.networks:
+        return _on_its_machine(container, failed)
     if _came_through(tried, container):
         return _listen_everywhere(container)
     if container.remote:
@@ -57,7 +63,7 @@ def advice(tried: Sequence[Tried], container: Container) -> str:
         return _meet(container, "unknown name" in failed)
     if "silent" in failed and "refused" not in failed and (container.published or container.ours is not None):
         return f"does it hang, or does a firewall stand between? Look what it says: docker logs {container.name}"
-    if not container.published and "host" not in container.networks:
+    if not container.published:
         port = container.port
         return f"its own IP cannot be reached from here: publish its port, docker run -p 127.0.0.1:{port}:{port} ..."
     return _listen_everywhere(container)
@@ -97,22 +103,35 @@ def _came_through(tried: Sequence[Tried], container: Container) -> bool:
 
 
 def _listen_everywhere(container: Container) -> str:
-    port = container.port
-    how = _LISTEN_EVERYWHERE.get(container.type, "--host 0.0.0.0").format(port=port)
-    elsewhere = "if it listens on another port, name that with the label solar.port"
-    if "host" in container.networks:
-        return f"it may still be starting (docker logs {container.name}); {elsewhere}"
     return (
-        f"inside its container it may listen on 127.0.0.1 only: start it with {how}; "
-        f"it may also still be starting (docker logs {container.name}); {elsewhere}"
+        f"inside its container it may listen on 127.0.0.1 only: start it with {_how(container)}; "
+        f"it may also still be starting (docker logs {container.name}); {_ELSEWHERE}"
     )
+
+
+def _on_its_machine(container: Container, failed: set[Failed | None]) -> str:
+    """It has its machine's own network."""
+    starting = f"it may still be starting (docker logs {container.name})"
+    if not container.remote and container.ours is None:
+        return f"{starting}; {_ELSEWHERE}"
+    if "refused" in failed or "cut" in failed:
+        return (
+            f"it may listen on 127.0.0.1 of its machine only: start it with {_how(container)}; {starting}; {_ELSEWHERE}"
+        )
+    if "unknown name" in failed and container.ours is not None:
+        return f"let the gateway reach its machine: {_ADD_HOST}"
+    return f"does a firewall on its machine let you through? Else {starting}"
+
+
+def _how(container: Container) -> str:
+    return _LISTEN_EVERYWHERE.get(container.type, "--host 0.0.0.0").format(port=container.port)
 
 
 def _published_there(container: Container) -> str:
     port = container.port
-    if not container.published and "host" not in container.networks:
-        return f"its engine is on another machine: publish its port there, docker run -p {port}:{port} ..."
-    if container.published and all(map(_is_loopback, container.published)):
+    if not container.published:
+        return f"its Docker Engine is on another machine: publish its port there, docker run -p {port}:{port} ..."
+    if all(map(_is_loopback, container.published)):
         return (
             f"its port is published on 127.0.0.1 of its machine only: publish it for others too, "
             f"docker run -p {port}:{port} ..., or run a gateway on that machine"
@@ -122,16 +141,13 @@ def _published_there(container: Container) -> str:
 
 def _meet(container: Container, gateway_unknown: bool) -> str:
     """We run in a container, and share no network with it."""
-    there = next((name for name in container.networks if name not in ("host", "none", "bridge")), None)
+    there = next((name for name in container.networks if name not in ("none", "bridge")), None)
     if there is not None:
         join = f"docker network connect {there} <the gateway's container>"
     else:
         join = "make a network (docker network create llm) and connect both containers with it"
-    if gateway_unknown and (container.published or "host" in container.networks):
-        join += (
-            "; or let the gateway reach its machine: --add-host host.docker.internal:host-gateway "
-            '(in compose: extra_hosts: ["host.docker.internal:host-gateway"])'
-        )
+    if gateway_unknown and container.published:
+        join += f"; or let the gateway reach its machine: {_ADD_HOST}"
     alone = ""
     if container.published and all(map(_is_loopback, container.published)):
         alone = ", and its port is published on 127.0.0.1 of their machine, which no container reaches"
