@@ -26,6 +26,7 @@ class DnsDiscoverer(Rounds):
 
     A name that begins with `_` is asked for its SRV records: they say the port. Their priority is the backend's, as the
     lower one comes first in both; their weight is relative to the largest one of that priority, whose backends have 1.
+    Raises InvalidSettings, MissingExtra.
     """
 
     def __init__(self, name: str, port: int | None = None, *, every: float = 10.0) -> None:
@@ -35,6 +36,8 @@ class DnsDiscoverer(Rounds):
             raise InvalidSettings(f"dns:{name} has SRV records, which say the port; leave out :{port}")
         if not srv and (port is None or not 0 < port < 65536):
             raise InvalidSettings(f"dns:{name} needs a port from 1 to 65535; write for example dns:{name}:8000")
+        if srv:
+            _require(name)
         self.name = f"dns:{name}" if srv else f"dns:{name}:{port}"
         self.host = name
         self.port = port  # None: the SRV records say it
@@ -148,22 +151,31 @@ async def _addresses(name: str) -> list[str]:
 _ADVICE = "look at /etc/resolv.conf, and whether its server answers"
 
 
-async def _services(name: str) -> tuple[list[_Place], float]:
-    """What the SRV records of `name` say, and for how many seconds that is good. Raises SolarError, MissingExtra."""
+def _require(name: str) -> None:
+    """Import dnspython, which takes long enough to be noticed where requests are served. Raises MissingExtra."""
     try:
-        from dns.asyncresolver import Resolver
-        from dns.exception import DNSException
-        from dns.resolver import NXDOMAIN, NoAnswer
+        import dns.asyncresolver  # noqa: F401
     except ImportError:
         raise MissingExtra(
             f"the SRV records of {name} need dnspython; install it with the extra 'dns': pip install '.[dns]'"
         ) from None
+
+
+async def _services(name: str) -> tuple[list[_Place], float]:
+    """What the SRV records of `name` say, and for how many seconds that is good. Raises SolarError."""
+    from dns.asyncresolver import Resolver
+    from dns.exception import DNSException
+    from dns.resolver import NXDOMAIN, NoAnswer
+
     try:
         answer = await Resolver().resolve(name, "SRV", lifetime=RESOLVE_SECONDS, search=True)
     except (NXDOMAIN, NoAnswer):
         return [], float("inf")
     except DNSException as error:
         raise SolarError(f"cannot resolve {name}: {error}; {_ADVICE}") from None
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():  # what dnspython waits with may swallow it, up to Python 3.11
+        raise asyncio.CancelledError
     records = [(record.priority, record.weight, record.port, str(record.target)) for record in answer]
     return await _places(records), float(answer.rrset.ttl if answer.rrset is not None else 0)
 

@@ -34,10 +34,12 @@ class MdnsDiscoverer(Rounds):
     """Finds what announces itself as `_solar._tcp`, once it has answered.
 
     `interfaces`: addresses of this machine on whose networks to listen; all of them by default.
+    Raises MissingExtra.
     """
 
     def __init__(self, *, interfaces: Sequence[str] = (), every: float = 30.0) -> None:
         super().__init__(every=every)
+        _require()
         self.name = "mdns"
         self.listen = 1.5  # seconds of one look: who is there answers the first two questions
         self._interfaces = tuple(interfaces)
@@ -217,7 +219,6 @@ async def announce(
 @asynccontextmanager
 async def _listening(interfaces: Sequence[str], network: _Network) -> AsyncIterator[_Network]:
     """`network` hears what is announced, for as long as the block runs."""
-    _require()
     from zeroconf.asyncio import AsyncServiceBrowser
 
     async with (
@@ -237,13 +238,26 @@ async def _opened(interfaces: Sequence[str]) -> AsyncIterator[AsyncZeroconf]:
         opened = AsyncZeroconf(interfaces=chosen)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no interface at all
         raise SolarError(f"cannot listen to the local network: {error}; a container needs --network host") from None
-    async with opened as zeroconf:
-        yield zeroconf
+    async with opened:
+        if not await asyncio.shield(_started(opened.zeroconf)):  # cancelled in it, it would leave its sockets open
+            raise SolarError("cannot listen to the local network: zeroconf did not start; begin again")
+        yield opened
+
+
+async def _started(zeroconf: Zeroconf) -> bool:
+    from zeroconf import NotRunningException
+
+    try:
+        await zeroconf.async_wait_for_start()
+    except NotRunningException:
+        return False
+    return True
 
 
 def _require() -> None:
+    """Import zeroconf, which takes long enough to be noticed where requests are served. Raises MissingExtra."""
     try:
-        import zeroconf  # noqa: F401  # only whether it is there
+        import zeroconf.asyncio  # noqa: F401
     except ImportError:
         raise MissingExtra(
             "the local network needs zeroconf; install it with the extra 'mdns': pip install '.[mdns]'"
