@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +61,16 @@ async def watching(discoverer: DockerDiscoverer) -> AsyncIterator[Watcher]:
 
 
 @asynccontextmanager
-async def engines(*names: str, kind: Any = "ollama") -> AsyncIterator[tuple[FakeDocker, list[FakeBackend], Watcher]]:
-    """A Docker with a container for each name, and a watcher that has seen them all."""
-    fakes = [FakeBackend([name], kind=kind) for name in names]
-    async with FakeDocker() as docker:
-        for name, fake in zip(names, fakes, strict=True):
-            await fake.start()
+async def engines(*names: str) -> AsyncIterator[tuple[FakeDocker, list[FakeBackend], Watcher]]:
+    """A Docker with a container for each name, and a watcher that has seen them all. Two more wait for theirs."""
+    async with AsyncExitStack() as stack:
+        docker = await stack.enter_async_context(FakeDocker())
+        fakes = [await stack.enter_async_context(FakeBackend(["m"], kind="ollama")) for _ in (*names, 1, 2)]
+        for name, fake in zip(names, fakes, strict=False):
             docker.run(name, port_of(fake))
-        try:
-            async with watching(DockerDiscoverer(hosts=[docker.url])) as watcher:
-                await watcher.until(*(f"{kind}-{name}" for name in names))
-                yield docker, fakes, watcher
-        finally:
-            for fake in fakes:
-                await fake.stop()
+        watcher = await stack.enter_async_context(watching(DockerDiscoverer(hosts=[docker.url])))
+        await watcher.until(*(f"ollama-{name}" for name in names))
+        yield docker, fakes, watcher
 
 
 def port_of(fake: FakeBackend) -> int:
@@ -95,11 +91,15 @@ async def look(docker: FakeDocker, **settings: Any) -> dict[str, Sighting]:
 
 
 async def test_the_first_list_has_all_that_answer_and_nothing_else() -> None:
-    async with FakeBackend(["m"], kind="ollama") as fake, FakeDocker() as docker:
+    async with (
+        FakeBackend(["m"], kind="ollama") as fake,
+        FakeBackend(["m"], kind="ollama") as other,
+        FakeDocker() as docker,
+    ):
         docker.run("a", port_of(fake))
         docker.run("web", 1, image="nginx")
         docker.run("silent", 1)
-        docker.run("other", port_of(fake), image="mine", labels={"solar.enable": "true"})
+        docker.run("other", port_of(other), image="mine", labels={"solar.enable": "true"})
         docker.run("not", port_of(fake), labels={"solar.enable": "false"})
         async with watching(DockerDiscoverer(hosts=[docker.url])) as watcher:
             await watcher.until("ollama-a", "ollama-other")
@@ -110,7 +110,7 @@ async def test_the_first_list_has_all_that_answer_and_nothing_else() -> None:
 
 async def test_one_that_starts_is_found_and_one_that_dies_is_dropped_without_a_question() -> None:
     async with engines("a") as (docker, fakes, watcher):
-        b = docker.run("b", port_of(fakes[0]))
+        b = docker.run("b", port_of(fakes[1]))
         await watcher.until("ollama-a", "ollama-b")
         asked = docker.inspected.count("b")
         docker.end_of(b, "die", "destroy")
@@ -218,8 +218,8 @@ async def test_a_burst_of_events_costs_a_look_or_two() -> None:
 async def test_one_that_is_described_slowly_holds_nobody_up() -> None:
     async with engines("a") as (docker, fakes, watcher):
         docker.slow["slow"] = asyncio.Event()
-        docker.run("slow", port_of(fakes[0]))
-        docker.run("quick", port_of(fakes[0]))
+        docker.run("slow", port_of(fakes[1]))
+        docker.run("quick", port_of(fakes[2]))
         await watcher.until("ollama-a", "ollama-quick")
         docker.slow["slow"].set()
         await watcher.until("ollama-a", "ollama-quick", "ollama-slow")
@@ -228,10 +228,10 @@ async def test_one_that_is_described_slowly_holds_nobody_up() -> None:
 async def test_one_that_dies_while_it_is_looked_at_is_not_found() -> None:
     async with engines("a") as (docker, fakes, watcher):
         docker.slow["slow"] = asyncio.Event()
-        slow = docker.run("slow", port_of(fakes[0]))
+        slow = docker.run("slow", port_of(fakes[1]))
         await eventually(lambda: "slow" in docker.inspected)
         docker.end_of(slow, "die")
-        docker.run("b", port_of(fakes[0]))
+        docker.run("b", port_of(fakes[2]))
         docker.slow["slow"].set()
         await watcher.until("ollama-a", "ollama-b")
 
@@ -243,7 +243,7 @@ async def test_what_no_event_told_shows_in_the_next_list(monkeypatch: pytest.Mon
         await watcher.until("ollama-a")
         stream = docker.streams[:]
         docker.streams.clear()
-        docker.run("c", port_of(fakes[0]))
+        docker.run("c", port_of(fakes[2]))
         docker.streams.extend(stream)
         await watcher.until("ollama-a", "ollama-c")
 
@@ -292,8 +292,12 @@ async def test_a_list_of_another_shape_has_nobody_in_it(body: bytes) -> None:
 
 
 async def test_one_that_cannot_be_described_does_not_hide_the_others() -> None:
-    async with FakeBackend(["m"], kind="ollama") as fake, FakeDocker() as docker:
-        broken = docker.run("broken", port_of(fake))
+    async with (
+        FakeBackend(["m"], kind="ollama") as fake,
+        FakeBackend(["m"], kind="ollama") as other,
+        FakeDocker() as docker,
+    ):
+        broken = docker.run("broken", port_of(other))
         docker.run("a", port_of(fake))
         docker.answers[f"containers/{broken}/json"] = web.Response(body=b"{")
         async with watching(DockerDiscoverer(hosts=[docker.url])) as watcher:
@@ -349,16 +353,31 @@ async def test_who_may_not_open_the_socket_is_told_which_group_may() -> None:
 # --- several engines, clients, settings
 
 
+async def test_one_engine_that_two_show_is_one_backend() -> None:
+    async with engines("a") as (first, fakes, _), FakeDocker() as second:
+        second.run("a", port_of(fakes[0]))
+        second.run("b", port_of(fakes[1]))
+        name = str(second.socket).strip("/")
+        async with watching(DockerDiscoverer(hosts=[first.url, second.url])) as watcher:
+            await watcher.until("ollama-a", f"ollama-b@{name}")
+
+
 async def test_of_several_engines_each_is_followed_by_itself(tmp_path: Path) -> None:
-    async with FakeBackend(["m"], kind="ollama") as fake, FakeDocker() as first, FakeDocker() as second:
+    async with (
+        FakeBackend(["m"], kind="ollama") as fake,
+        FakeBackend(["m"], kind="ollama") as other,
+        FakeBackend(["m"], kind="ollama") as third,
+        FakeDocker() as first,
+        FakeDocker() as second,
+    ):
         first.run("a", port_of(fake))
-        second.run("a", port_of(fake))
+        second.run("a", port_of(other))
         name = str(second.socket).strip("/")
         discoverer = DockerDiscoverer(hosts=[first.url, second.url, f"unix://{tmp_path}/none.sock"])
         async with watching(discoverer) as watcher:
             await watcher.until("ollama-a", f"ollama-a@{name}")
             await second.stop()
-            first.run("b", port_of(fake))
+            first.run("b", port_of(third))
             await watcher.until("ollama-a", "ollama-b", f"ollama-a@{name}")
             await second.start()
             second.end_of(next(iter(second.containers)))

@@ -16,7 +16,7 @@ from solar.discovery.situation import Situation
 ON_HOST = Situation(bridges=True)
 DESKTOP = Situation()
 REMOTE = Situation(("gpu-box",), remote=True)
-INSIDE = Situation(("host.docker.internal", "172.18.0.1"), container="us", networks=("llm", "web"), shares_with="us")
+INSIDE = Situation(("host.docker.internal", "172.18.0.1"), networks=("llm", "web"), shares_with="us")
 
 EVERYWHERE = (Published(8000, "0.0.0.0", 32768), Published(8000, "::", 32768))
 BRIDGE = (("bridge", ("172.17.0.2",)),)
@@ -108,9 +108,7 @@ def test_one_that_shares_our_network_is_here() -> None:
     us = box(id="us", networks=(("llm", ("172.19.0.3",)),))
     assert urls(box(network_mode="container:us"), INSIDE, around={"us": us}) == ["http://127.0.0.1:8000"]
     engine = box(id="engine", networks=(("llm", ("172.19.0.3",)),))
-    assert urls(engine, Situation(("h",), container="us", networks=("llm",), shares_with="engine")) == [
-        "http://127.0.0.1:8000"
-    ]
+    assert urls(engine, Situation(("h",), networks=("llm",), shares_with="engine")) == ["http://127.0.0.1:8000"]
 
 
 def test_networks_that_lead_in_a_circle_or_to_nobody_end() -> None:

@@ -16,7 +16,7 @@ US = Container("0123456789ab" + "c" * 52, "gateway", "solar", networks=(("llm", 
 
 
 def stand(url: str = SOCKET, ours: Ourselves = HOST, own: Container | None = None, **info: Any) -> Situation:
-    return situate(url, {"Name": "rig", **info}, ours, own, own)
+    return situate(url, {"Name": "rig", **info}, ours, known=own is not None, home=own)
 
 
 def test_on_a_linux_machine_its_containers_are_reached_by_their_ip() -> None:
@@ -30,6 +30,7 @@ def test_on_a_linux_machine_its_containers_are_reached_by_their_ip() -> None:
         {"Name": "docker-desktop"},
         {"Name": "gpu-box"},
         {"SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]},
+        {"SecurityOptions": ["name=seccomp,profile=default"], "Rootless": True},  # podman
     ],
 )
 def test_a_virtual_machine_a_forwarded_socket_and_a_rootless_engine_have_ips_of_their_own(info: dict[str, Any]) -> None:
@@ -44,7 +45,7 @@ def test_in_a_container_its_networks_are_what_we_share() -> None:
     situation = stand(ours=INSIDE, own=US)
     assert situation.networks == ("llm",)
     assert situation.hosts == ("host.docker.internal", "172.18.0.1")
-    assert (situation.container, situation.shares_with) == (US.id, US.id)
+    assert situation.shares_with == US.id
     assert not situation.bridges
     assert not situation.remote
 
@@ -53,16 +54,13 @@ def test_an_engine_that_has_our_container_is_on_our_machine_though_its_url_is_a_
     assert stand("tcp://socket-proxy:2375", INSIDE, US) == stand(SOCKET, INSIDE, US)
 
 
-def test_in_the_network_of_another_container_we_have_its_networks() -> None:
-    own = Container("us", "us", "solar", network_mode="container:vpn")
-    vpn = Container("vpn", "vpn", "vpn", networks=(("web", ("172.20.0.2",)),))
-    situation = situate(SOCKET, {}, INSIDE, own, vpn)
-    assert (situation.networks, situation.shares_with, situation.container) == (("web",), "vpn", "us")
+def test_in_the_network_of_a_container_that_is_gone_there_is_only_our_machine() -> None:
+    assert situate(SOCKET, {}, INSIDE, known=True) == Situation(("host.docker.internal", "172.18.0.1"), networks=())
 
 
 def test_a_container_in_the_host_network_stands_on_the_host() -> None:
     own = Container("us", "us", "solar", network_mode="host", networks=(("host", ()),))
-    assert stand(ours=INSIDE, own=own) == Situation(bridges=True, container="us")
+    assert stand(ours=INSIDE, own=own) == Situation(bridges=True)
 
 
 def test_in_a_container_that_the_engine_does_not_know_only_its_machine_can_be_tried() -> None:

@@ -13,7 +13,7 @@ from solar.core.backend import Backend
 from solar.discovery.asking import Asker
 from solar.discovery.base import BackendsListed, Change
 from solar.discovery.dockerapi import DockerApi, DockerFailed, check_hosts, connect, shown
-from solar.discovery.dockerwatch import DockerWatch
+from solar.discovery.dockerwatch import DockerWatch, once
 from solar.discovery.examine import Examiner, Rules, Seen, survey
 from solar.discovery.follow import follow
 from solar.discovery.images import BUILT_IN, ImageRule
@@ -87,7 +87,7 @@ class DockerDiscoverer:
                 place, change = await news.get()
                 if isinstance(change, BackendsListed):
                     latest[place] = change.backends
-                yield BackendsListed(tuple(one for place in sorted(latest) for one in latest[place]))
+                yield BackendsListed(once(one for place in sorted(latest) for one in latest[place]))
         finally:
             await tasks.stop()
 

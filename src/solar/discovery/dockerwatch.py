@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from solar.core.backend import Backend
+from solar.core.backend import Address, Backend
 from solar.discovery.dockerapi import DockerApi, DockerFailed
 from solar.discovery.dockerevents import read_event
 from solar.discovery.examine import Examiner, Seen
@@ -16,6 +16,14 @@ from solar.edge.tasks import Tasks
 RESYNC_SECONDS = 30.0
 DEBOUNCE_SECONDS = 0.1  # after a look until the next, whatever happens in between
 FIRST_SECONDS = 3.0  # for all to answer for the first time: who takes longer is told of later
+
+
+def once(backends: Iterable[Backend]) -> tuple[Backend, ...]:
+    """The first at each address: containers may share a network, and two URLs lead to one engine of Docker."""
+    first: dict[Address, Backend] = {}
+    for backend in backends:
+        first.setdefault(backend.address, backend)
+    return tuple(first.values())
 
 
 class DockerWatch:
@@ -38,7 +46,7 @@ class DockerWatch:
     def backends(self) -> tuple[Backend, ...]:
         """All that are known now."""
         found = (seen.backend for seen in self.seen.values())
-        return tuple(sorted((one for one in found if one is not None), key=lambda one: one.id))
+        return once(sorted((one for one in found if one is not None), key=lambda one: one.id))
 
     async def changes(self, lines: AsyncIterator[bytes]) -> AsyncIterator[tuple[Backend, ...]]:
         """All backends, first and after each change. Raises DockerFailed. `lines` are the events of its engine."""

@@ -74,7 +74,7 @@ class Examiner:
             return None
         labels = read_labels(container.labels, self._rules.label_prefix)
         meant = Meant(container, labels, rule_for(container.image, self._rules.images))
-        if container.id == self._situation.container or not meant.why:
+        if not meant.why:
             return Seen(container)
         if labels.enable is False or not (meant.rule or labels.enable):
             return Seen(container, self._left_out(container, labels))
@@ -201,5 +201,5 @@ async def survey(api: DockerApi) -> Situation:
         own = read_container(await api.inspect(container_id))
         if own is not None and own.id.startswith(container_id):
             home = network_home(own, await networks_around(api, own))
-            return situate(api.url, info, ours, own, home)
-    return situate(api.url, info, ours, None, None)
+            return situate(api.url, info, ours, known=True, home=home)
+    return situate(api.url, info, ours)

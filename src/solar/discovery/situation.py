@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from solar.discovery.containers import Container
 
-_MARKS = ("/.dockerenv", "/run/.containerenv")  # Docker's and podman's; an image made of a container has one, too
+_DOCKERS_MARK, _PODMANS_MARK = Path("/.dockerenv"), Path("/run/.containerenv")  # which images made of containers keep
 # A container's own files lie on its machine in a folder of its id.
 _OWN_FILE = re.compile(r" \S*/([0-9a-f]{64})/\S* /etc/(?:hostname|hosts|resolv\.conf) ")
 _SHORT_ID = re.compile(r"[0-9a-f]{12}")
@@ -26,7 +26,6 @@ class Situation:
 
     hosts: tuple[str, ...] = ("127.0.0.1",)  # how the ports of the engine's machine are reached, best first
     bridges: bool = False  # its containers' own IPs lead there from here: we stand on its Linux machine
-    container: str | None = None  # the id of the container that we run in, where this engine has it
     networks: tuple[str, ...] | None = None  # that we share with its containers; None where we run in none
     shares_with: str | None = None  # the id of the container whose network we live in: ours, or another's
     remote: bool = False  # the engine is on another machine
@@ -42,27 +41,28 @@ class Ourselves:
     """What this process can tell of the place where it runs."""
 
     hostname: str
-    ids: tuple[str, ...] = ()  # of the container that we run in: whole, or how it begins
+    ids: tuple[str, ...] = ()  # of the container that we run in, or whose network we use: whole, or how it begins
     gateway: str | None = None  # where the default route leads: from within a container, to its machine
+    machine: str = "host.docker.internal"  # what containers call their machine, if it was told them
     linux: bool = True
 
 
 def situate(
-    url: str, info: Mapping[str, Any], ours: Ourselves, own: Container | None, home: Container | None
+    url: str, info: Mapping[str, Any], ours: Ourselves, *, known: bool = False, home: Container | None = None
 ) -> Situation:
-    """`url` is the engine's, `info` what it says of itself, `own` our container there, `home` whose network that uses.
+    """`url` is the engine's, `info` what it says of itself.
 
-    An engine that has our container is on our machine, whatever its URL looks like: it may be a proxy of its socket.
+    `known`: it has our container, and `home` is the one whose network we live in, unless that is gone. Then it is on
+    our machine, whatever its URL looks like: it may be a proxy of its socket.
     """
-    rootful = "rootless" not in str(info.get("SecurityOptions"))
+    rootful = "rootless" not in str(info.get("SecurityOptions")) and info.get("Rootless") is not True  # podman's word
     there = machine_of(url)
-    if own is not None and home is not None and home.network_mode == "host":
-        return Situation(bridges=rootful, container=own.id)
-    if own is not None:
-        names = () if home is None else tuple(name for name, _ in home.networks)
-        return Situation(
-            _outside(ours), container=own.id, networks=names, shares_with=None if home is None else home.id
-        )
+    if home is not None and home.network_mode == "host":
+        return Situation(bridges=rootful)
+    if home is not None:
+        return Situation(_outside(ours), networks=tuple(name for name, _ in home.networks), shares_with=home.id)
+    if known:
+        return Situation(_outside(ours), networks=())
     if there is not None:
         return Situation((there,), remote=True)
     # A socket may be a virtual machine's, or forwarded from another: that has another name. In a container, ours is the
@@ -92,14 +92,20 @@ def look_around() -> Ourselves:
     """Read it from this machine."""
     hostname = socket.gethostname()
     ids = list(own_ids(_lines("/proc/self/mountinfo")))
-    if _SHORT_ID.fullmatch(hostname) and any(Path(mark).exists() for mark in _MARKS):
+    podman = _PODMANS_MARK.exists()
+    if _SHORT_ID.fullmatch(hostname) and (podman or _DOCKERS_MARK.exists()):
         ids.append(hostname)
-    gateway = default_gateway(_lines("/proc/net/route"))
-    return Ourselves(hostname, tuple(dict.fromkeys(ids)), gateway, linux=sys.platform == "linux")
+    return Ourselves(
+        hostname,
+        tuple(dict.fromkeys(ids)),
+        default_gateway(_lines("/proc/net/route")),
+        "host.containers.internal" if podman else "host.docker.internal",
+        linux=sys.platform == "linux",
+    )
 
 
 def own_ids(mountinfo: Iterable[str]) -> Iterator[str]:
-    """The container whose files are mounted as our /etc/hostname and the like."""
+    """The container whose files are mounted as our /etc/hostname and the like: whose name and network we have."""
     for line in mountinfo:
         if found := _OWN_FILE.search(line):
             yield found[1]
@@ -116,7 +122,7 @@ def default_gateway(routes: Iterable[str]) -> str | None:
 
 def _outside(ours: Ourselves) -> tuple[str, ...]:
     """From within a container, how its machine may be reached."""
-    return ("host.docker.internal", *([ours.gateway] if ours.gateway else []))
+    return (ours.machine, *([ours.gateway] if ours.gateway else []))
 
 
 def _lines(path: str) -> list[str]:
