@@ -1,7 +1,8 @@
-"""What a discoverer promises is tried on a stage: a small world in which it finds engines that a test adds and takes away.
+"""What a discoverer promises is tried on a stage: a small world in which a test adds engines and takes them away.
 
-A new discoverer passes the suite once it has a stage: subclass `Stage`, and list it in stages.py. Docker's belongs there
-too, with a real Docker Engine behind it: `add` runs a container, `break_source` ends the engine, `mend_source` starts it.
+A new discoverer passes the suite once it has a stage: subclass `Stage` in stages.py, and name it in test_contract.py.
+Docker's has its place there too, with a real Docker Engine behind it: `add` runs a container, `change` another of the
+same name with other labels, `remove` ends it, `break_source` ends the engine, and `mend_source` starts that again.
 """
 
 from __future__ import annotations
@@ -49,9 +50,6 @@ class Stage(ABC):
         """It can be asked again."""
         raise NotImplementedError
 
-    async def prepare(self) -> None:
-        """Whatever must stand before the discoverer is made."""
-
     async def start(
         self, letter: str, kind: str = "llamacpp", *, host: str = "127.0.0.1", port: int = 0
     ) -> FakeBackend:
@@ -60,7 +58,6 @@ class Stage(ABC):
         return await self.exits.enter_async_context(fake)
 
     async def __aenter__(self) -> Self:
-        await self.prepare()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -7,6 +7,7 @@ import random
 import socket
 import uuid
 from pathlib import Path
+from typing import Self
 
 import pytest
 from contract import QUICK, Stage
@@ -76,9 +77,10 @@ class DnsStage(Stage):
         self._monkeypatch = monkeypatch
         self.discoverer: DnsDiscoverer = DnsDiscoverer("_solar._tcp.llm.test", every=QUICK)
 
-    async def prepare(self) -> None:
+    async def __aenter__(self) -> Self:
         self.names = await self.exits.enter_async_context(NameServer())
         self.names.serve_this_process(self._monkeypatch)
+        return self
 
     async def add(self, letter: str) -> str:
         port = (await self.start(letter)).port
@@ -110,8 +112,9 @@ class FileStage(Stage):
         self.discoverer: FileDiscoverer = FileDiscoverer(self.path)
         self.discoverer.every = self.discoverer.settle = QUICK
 
-    async def prepare(self) -> None:
+    async def __aenter__(self) -> Self:
         self.write()
+        return self
 
     def write(self) -> None:
         self.path.write_text(json.dumps({"backends": list(self.tables.values())}))
@@ -149,8 +152,9 @@ class MdnsStage(Stage):
         self._mark = uuid.uuid4().hex[:8]  # others may announce there at the same time
         self._infos: dict[str, AsyncServiceInfo] = {}
 
-    async def prepare(self) -> None:
+    async def __aenter__(self) -> Self:
         self._network = await self.exits.enter_async_context(AsyncZeroconf(interfaces=list(self.INTERFACES)))
+        return self
 
     async def add(self, letter: str) -> str:
         info = self._infos[letter] = self._info(letter, (await self.start(letter)).port)

@@ -122,7 +122,7 @@ class Asker:
         items = _items(listed)
         if items is not None:
             return await self._with_models(backend, hint, items, named=named)
-        kind = await self._kind(backend, hint, ())
+        kind = await self._kind(backend, hint, None)
         if listed.status == 503 and (named or says_loading(listed.body)):
             return Asked(True, "it answers 503: loading", kind)
         if listed.status in (401, 403):
@@ -138,13 +138,13 @@ class Asker:
         self, backend: Backend, hint: str, items: Sequence[Mapping[str, Any]], *, named: bool
     ) -> Asked:
         owners = {owner for item in items if isinstance(owner := item.get("owned_by"), str)}
-        kind = owner_type(owners) or await self._kind(backend, hint, owners)
+        kind = owner_type(owners) or await self._kind(backend, hint, owners if items else None)
         if kind is None and not items and not named:  # an empty list proves nothing
             return Asked(False, f"no engine that we know: {backend.prefix}/models lists nothing", failed="foreign")
         models = tuple(item["id"] for item in items)
         return Asked(True, f"{kind or 'OpenAI-compatible'}, with {_in_words(models)}", kind or "generic", models)
 
-    async def _kind(self, backend: Backend, hint: str, owners: Collection[str]) -> str | None:
+    async def _kind(self, backend: Backend, hint: str, owners: Collection[str] | None) -> str | None:
         """Which engine it is, by the page that only that engine has."""
         for engine in questions(hint, owners):
             try:

@@ -75,7 +75,10 @@ def owner_type(owners: Collection[str]) -> str | None:
     return told.pop() if len(told) == 1 else None
 
 
-def questions(hint: str, owners: Collection[str]) -> tuple[Engine, ...]:
-    """Whom to ask for, in order: what it is said to be, then all that it can be whose models have these owners."""
+def questions(hint: str, owners: Collection[str] | None) -> tuple[Engine, ...]:
+    """Whom to ask for, in order: what it is said to be, then all that it can be whose models name these owners.
+
+    None: it lists no model that could name one.
+    """
     engines = sorted(ENGINES.values(), key=lambda engine: engine.type != hint)
-    return tuple(engine for engine in engines if not owners or not engine.owners or engine.other_owners)
+    return tuple(engine for engine in engines if owners is None or not engine.owners or engine.other_owners)
