@@ -142,7 +142,8 @@ class Asker:
         if kind is None and not items and not named:  # an empty list proves nothing
             return Asked(False, f"no engine that we know: {backend.prefix}/models lists nothing", failed="foreign")
         models = tuple(item["id"] for item in items)
-        return Asked(True, f"{kind or 'OpenAI-compatible'}, with {_in_words(models)}", kind or "generic", models)
+        known = kind or ("generic" if items else None)  # without a model it may yet tell
+        return Asked(True, f"{kind or 'OpenAI-compatible'}, with {_in_words(models)}", known, models)
 
     async def _kind(self, backend: Backend, hint: str, owners: Collection[str] | None) -> str | None:
         """Which engine it is, by the page that only that engine has."""

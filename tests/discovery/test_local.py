@@ -1,0 +1,170 @@
+"""Engines on this machine's ports."""
+
+from __future__ import annotations
+
+import pytest
+from answering import http, serving
+from stages import free_ports
+
+from solar.discovery.asking import Asked
+from solar.discovery.local import PORTS, LocalDiscoverer, _Port
+from solar.discovery.patience import Patience
+from solar.testing import FakeBackend
+
+AGES = 1e9  # seconds between two rounds: nobody is asked twice
+HERE = "127.0.0.1"
+
+
+def a_port() -> _Port:
+    return _Port(8080, Patience(5, 300))
+
+
+def an(engine: str | None, failed: str | None = None) -> Asked:
+    return Asked(failed is None, "told", engine, (), failed)  # type: ignore[arg-type]
+
+
+# --- what one port teaches
+
+
+def test_who_is_no_engine_is_asked_again_after_pauses_that_grow_to_five_minutes() -> None:
+    port, now, pauses = a_port(), 0.0, []
+    for _ in range(9):
+        assert port.seen(HERE, now)
+        port.heard(an(None, "foreign"), now)
+        pauses.append(port.patience.due - now)
+        assert not port.seen(HERE, port.patience.due - 0.1)
+        now = port.patience.due
+    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+
+
+def test_who_was_closed_in_between_is_asked_anew_at_once() -> None:
+    port = a_port()
+    for now in (0.0, 5.0, 15.0):
+        assert port.seen(HERE, now)
+        port.heard(an(None, "foreign"), now)
+    assert not port.seen(HERE, 16)
+    port.seen(None, 17)
+    assert port.seen(HERE, 18)
+    port.heard(an(None, "foreign"), 18)
+    assert port.patience.due == 18 + 5
+
+
+def test_an_engine_that_was_found_is_not_asked_again() -> None:
+    port = a_port()
+    assert port.seen(HERE, 0)
+    port.heard(an("ollama"), 0)
+    assert not any(port.seen(HERE, now) for now in range(5, 10_000, 5))
+    assert port.backend is not None
+    assert (port.backend.id, port.backend.url, port.backend.host) == (
+        "ollama-8080",
+        "http://127.0.0.1:8080",
+        "localhost",
+    )
+
+
+def test_one_that_loads_is_asked_until_it_tells_what_it_is() -> None:
+    port = a_port()
+    port.seen(HERE, 0)
+    port.heard(an(None), 0)
+    assert port.backend is not None
+    assert (port.backend.id, port.backend.type) == ("engine-8080", "auto")
+    assert port.seen(HERE, 5)
+    port.heard(an("llamacpp"), 5)
+    assert port.backend.id == "llamacpp-8080"
+    assert not port.seen(HERE, 10)
+
+
+def test_a_restart_does_not_drop_it_and_two_closed_rounds_do() -> None:
+    port = a_port()
+    port.seen(HERE, 0)
+    port.heard(an("ollama"), 0)
+    port.seen(None, 5)
+    assert port.backend is not None
+    assert port.seen(HERE, 10)  # it is back, and asked who it is now
+    port.heard(an("ollama"), 10)
+    port.seen(None, 15)
+    port.seen(None, 20)
+    assert port.backend is None
+
+
+@pytest.mark.parametrize(("failed", "stays"), [("silent", True), ("cut", True), ("foreign", False)])
+def test_after_a_restart_silence_is_no_proof_and_another_server_is(failed: str, stays: bool) -> None:
+    port = a_port()
+    port.seen(HERE, 0)
+    port.heard(an("ollama"), 0)
+    port.seen(None, 5)
+    port.seen(HERE, 10)
+    port.heard(an(None, failed), 10)
+    assert (port.backend is not None) == stays
+    assert port.seen(HERE, 15)
+
+
+def test_one_that_moved_to_another_address_is_asked_there() -> None:
+    port = a_port()
+    port.seen(HERE, 0)
+    port.heard(an("ollama"), 0)
+    assert port.seen("[::1]", 5)
+    assert port.url == "http://[::1]:8080"
+
+
+# --- rounds over real sockets
+
+
+async def test_only_an_open_port_is_asked_and_an_engine_once() -> None:
+    async with FakeBackend(["m"], kind="ollama") as fake:
+        (closed,) = free_ports(1)
+        machine = LocalDiscoverer([fake.port, closed], every=AGES).begin()
+        for _ in range(3):
+            found, nobody = await machine.look()
+            assert found.backend is not None
+            assert (nobody.backend, nobody.reason) == (None, "nothing listens there")
+        await fake.wait_for(lambda: fake.open == 0)
+        assert [asked.path for asked in fake.requests] == ["/health", "/v1/models"]
+
+
+async def test_who_is_no_engine_is_asked_once_in_many_rounds() -> None:
+    asked: list[str] = []
+
+    def answers(path: str) -> bytes:
+        asked.append(path)
+        return http({"detail": "Not Found"}, 404)
+
+    async with serving(answers) as url:
+        machine = LocalDiscoverer([int(url.rpartition(":")[2])], every=AGES).begin()
+        (first,) = await machine.look()
+        before = len(asked)
+        (second,) = await machine.look()
+        assert (len(asked), second) == (before, first)
+        assert (first.backend, first.reason) == (None, "no engine that we know: /v1/models answered 404")
+
+
+async def test_an_engine_that_listens_on_ipv6_only_is_found_there() -> None:
+    async with FakeBackend(["m"], kind="vllm", host="::1") as fake:
+        (seen,) = await LocalDiscoverer([fake.port]).look()
+        assert seen.backend is not None
+        assert seen.backend.url == f"http://[::1]:{fake.port}"
+
+
+async def test_a_port_whose_queue_is_full_is_no_closed_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("solar.discovery.local.CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr("solar.discovery.asking.ASK_SECONDS", 0.05)
+    async with FakeBackend(["m"], kind="vllm") as fake:
+        machine = LocalDiscoverer([fake.port], every=0).begin()
+        await machine.look()
+        fake.ignore_connects()
+        for _ in range(3):
+            (seen,) = await machine.look()
+            assert seen.backend is not None
+
+
+async def test_one_that_wants_a_key_says_what_to_write() -> None:
+    async with FakeBackend(["m"], kind="vllm", api_key="k") as fake:
+        (seen,) = await LocalDiscoverer([fake.port]).look()
+        assert seen.backend is None
+        assert f'url = "{fake.url}", api_key = ' in seen.advice
+
+
+def test_our_own_ports_are_spared() -> None:
+    assert 8000 in LocalDiscoverer().ports
+    assert LocalDiscoverer(not_ports=[8000, 9]).ports == tuple(port for port in PORTS if port != 8000)
+    assert LocalDiscoverer([1, 2, 1]).ports == (1, 2)
