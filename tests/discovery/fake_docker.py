@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import socket
+import ssl
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,14 +19,15 @@ INFO = {"ID": "X", "Name": socket.gethostname(), "OperatingSystem": "Debian", "S
 
 
 class FakeDocker:
-    """Listens on a socket of its own. Its containers publish a port of this machine each.
+    """Listens on a socket of its own, or with `tls` on a port. Its containers publish a port of this machine each.
 
     async with FakeDocker() as docker:
         docker.run("llm", fake.port)
         ...  # ask docker.url
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.folder = Path(tempfile.mkdtemp(prefix="dk"))
         self.socket = self.folder / "s"
         self.url = f"unix://{self.socket}"
@@ -49,7 +51,11 @@ class FakeDocker:
         application.router.add_get("/{path:.*}", self._answer)
         self._runner = web.AppRunner(application, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.UnixSite(self._runner, str(self.socket)).start()
+        if self._tls is None:
+            await web.UnixSite(self._runner, str(self.socket)).start()
+        else:
+            await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls).start()
+            self.url = f"tcp://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         self.end()

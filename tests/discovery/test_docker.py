@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from solar.discovery.sighting import Explains, Sighting
 from solar.errors import InvalidSettings
 from solar.testing import FakeBackend
 
+TLS = Path(__file__).parents[1] / "tls"
 DEADLINE = 10.0  # seconds that nothing is waited for in vain for longer
 
 
@@ -403,6 +405,30 @@ async def test_the_engine_of_the_environment_is_asked_where_none_is_named(monkey
         monkeypatch.setenv("DOCKER_HOST", docker.url)
         (sighting,) = await DockerDiscoverer().look()
     assert (sighting.name, sighting.where) == ("a", docker.url)
+
+
+async def test_tls_is_as_the_docker_command_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sides show the same certificate, which has signed itself."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(TLS / "server.pem", TLS / "server.key")
+    tls.load_verify_locations(TLS / "server.pem")
+    tls.verify_mode = ssl.CERT_REQUIRED
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
+    async with FakeDocker(tls) as docker:
+        docker.run("a", 1)
+        assert "does not take our TLS" in (await DockerDiscoverer(hosts=[docker.url]).look())[0].reason
+        for name, file in [("ca.pem", "server.pem"), ("cert.pem", "server.pem"), ("key.pem", "server.key")]:
+            (tmp_path / name).write_bytes((TLS / file).read_bytes())
+        (sighting,) = await DockerDiscoverer(hosts=[docker.url]).look()
+        assert (sighting.name, sighting.where) == ("a", docker.url)
+
+
+async def test_no_password_in_a_url_is_shown() -> None:
+    discoverer = DockerDiscoverer(hosts=["tcp://me:secret@127.0.0.1:1"])
+    (sighting,) = await discoverer.look()
+    assert "tcp://me@127.0.0.1:1" in sighting.where
+    assert "secret" not in repr(discoverer) + repr(sighting)
 
 
 async def test_who_stops_watching_leaves_nothing_behind() -> None:

@@ -25,6 +25,7 @@ ANSWER_SECONDS = 10.0  # that an engine may take to say something; a busy one ta
 _AT_ONCE = 8  # containers that it is asked about side by side
 _EVENTS = '{"type":["container","network"]}'
 _MISSING = "{0} needs {1}; install it with the extra {2!r}: pip install '.[{2}]'"
+_USE_TLS = "set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of ca.pem, cert.pem and key.pem"
 _SCHEMES = ("unix://", "tcp://", "http://", "https://", "ssh://", "npipe://")
 # Where rootless Docker and podman have their sockets; aiodocker knows the others.
 _MORE_SOCKETS = ("$XDG_RUNTIME_DIR/docker.sock", "$XDG_RUNTIME_DIR/podman/podman.sock", "/run/podman/podman.sock")
@@ -34,7 +35,7 @@ class DockerFailed(SolarError):
     """A Docker engine cannot be asked. `reason` says why, `advice` what to do."""
 
     def __init__(self, reason: str, advice: str) -> None:
-        super().__init__(f"{reason}: {advice}")
+        super().__init__(f"{reason}; {advice}")
         self.reason = reason
         self.advice = advice
 
@@ -42,13 +43,13 @@ class DockerFailed(SolarError):
 class DockerApi:
     """What we ask of one engine. On leaving, the client is closed if it is `owned`."""
 
-    def __init__(self, client: aiodocker.Docker, *, owned: bool) -> None:
+    def __init__(self, client: aiodocker.Docker, *, owned: bool, url: str | None = None) -> None:
         self._client = client
         self._owned = owned
         self._version = client.api_version
         self._room = asyncio.Semaphore(_AT_ONCE)
         # As it was given; docker_host has lost the path of a socket.
-        self.url = shown(getattr(client, "_connection_info", client.docker_host))
+        self.url = shown(url or str(getattr(client, "_connection_info", client.docker_host)))
 
     async def __aenter__(self) -> DockerApi:
         return self
@@ -116,10 +117,10 @@ class DockerApi:
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         if response.status != 200:
             said = (await response.text(errors="replace")).strip()[:200]
-            raise DockerFailed(
-                f"{self.url} answered {response.status}: {said}",
-                "if a proxy stands before its socket, let it allow GET of version, info, events and containers",
-            )
+            advice = "if a proxy stands before its socket, let it allow GET of version, info, events and containers"
+            if "HTTPS server" in said:
+                advice = _USE_TLS
+            raise DockerFailed(f"{self.url} answered {response.status}: {said}", advice)
 
 
 def check_hosts(hosts: tuple[str, ...]) -> None:
@@ -152,7 +153,7 @@ def connect(url: str | None) -> DockerApi:
         tls = scheme == "https" or bool(os.environ.get("DOCKER_TLS_VERIFY"))
         port = "" if rest.rpartition(":")[2].isdigit() else ":2376" if tls else ":2375"
         whole = f"{'https' if tls else 'http'}://{rest.rstrip('/')}{port}"
-        return DockerApi(Docker(whole, ssl_context=_certificates() if tls else None), owned=True)
+        return DockerApi(Docker(whole, ssl_context=_certificates() if tls else None), owned=True, url=url)
 
 
 def _usual() -> aiodocker.Docker:
@@ -181,15 +182,16 @@ def _certificates() -> ssl.SSLContext:
 @contextmanager
 def _told(url: str) -> Iterator[None]:
     """Tell every way in which the engine at `url` can fail as a DockerFailed."""
-    from aiodocker import DockerError
-    from aiohttp import ClientConnectorError, ClientError
+    from aiodocker import DockerContextError, DockerError
+    from aiohttp import ClientError
 
     try:
         yield
-    except ClientConnectorError as error:
-        raise DockerFailed(*unreachable(url, error.os_error)) from error
-    except OSError as error:
-        raise DockerFailed(*unreachable(url, error)) from error
+    except OSError as error:  # aiohttp's own are, too, and keep the system's in one place or the other
+        cause = getattr(error, "os_error", error.__cause__)
+        raise DockerFailed(*unreachable(url, cause if isinstance(cause, OSError) else error)) from error
+    except DockerContextError as error:
+        raise DockerFailed(str(error), "look which contexts there are: docker context ls") from error
     except (ClientError, DockerError) as error:
         advice = f"look what this says: docker -H {url} version"
         raise DockerFailed(f"the Docker Engine at {url} does not answer: {error}", advice) from error
