@@ -31,6 +31,13 @@ def fake(engine: Engine) -> Image:
 
 
 @pytest.fixture(scope="session")
+def vllm(engine: Engine, fake: Image) -> Image:
+    """A fake that says it is vLLM, under the name of its image."""
+    engine.docker("tag", fake.name, images.VLLM)
+    return Image(engine, images.VLLM, fake.port, command=("--kind", "vllm"))
+
+
+@pytest.fixture(scope="session")
 def llama(engine: Engine) -> Image:
     if not images.has_llama():
         pytest.skip("no llama-server and model here: scripts/test --all brings both")

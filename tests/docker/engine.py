@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -119,7 +120,8 @@ class Engine:
 
         wait_until(is_empty, lambda: self.docker("ps", "--all"))
         self.docker("network", "prune", "--force")
-        self.docker("volume", "prune", "--force")
+        if volumes := self.docker("volume", "ls", "--quiet").split():
+            self.docker("volume", "rm", *volumes)
 
     def docker(self, *arguments: str) -> str:
         """What `docker ARGUMENTS` prints on this engine. Raises DockerRefusedError."""
@@ -245,6 +247,12 @@ def make_bridge() -> tuple[str, int]:
 
 def ip(*arguments: str) -> bool:
     return subprocess.run(["ip", *arguments], capture_output=True).returncode == 0
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def answer(url: str) -> str | None:

@@ -27,6 +27,7 @@ FAKE = "local/fake:latest"
 GATEWAY = "solar:latest"  # as examples/compose.yaml calls it
 LLAMA = "ghcr.io/ggml-org/llama.cpp:server"
 LLAMA_OLD = "ghcr.io/ggerganov/llama.cpp:server"  # its name until 2025, which many compose files still have
+VLLM = "vllm/vllm-openai:latest"  # a fake under the name of an image that is known
 FAKE_PORT = 8000
 LLAMA_PORT = 8080
 GATEWAY_PORT = 8000

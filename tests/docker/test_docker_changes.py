@@ -1,0 +1,120 @@
+"""Containers and their Docker Engine come and go: what is routed to follows, and who asks does not notice."""
+
+import asyncio
+from asyncio import to_thread
+
+import pytest
+from engine import Engine
+from found import Found, finding, named, until
+from images import Image
+
+
+async def asking(found: Found, model: str, statuses: list[int], enough: asyncio.Event) -> None:
+    """One question after another."""
+    while not enough.is_set():
+        statuses.append(await found.chat(model))
+
+
+GOES = {
+    "stop": (("stop", "--time", "5"), ("start",)),
+    "kill": (("kill",), ("start",)),
+    "pause": (("pause",), ("unpause",)),
+}
+
+
+@pytest.mark.parametrize("how", GOES)
+async def test_who_asks_does_not_notice_that_one_of_two_goes_and_comes(engine: Engine, vllm: Image, how: str) -> None:
+    goes, comes = GOES[how]
+    for name in ("stays", "goes"):
+        vllm("--models", "a", options=named(name))
+    statuses: list[int] = []
+    enough = asyncio.Event()
+    async with finding(engine) as found, asyncio.TaskGroup() as group:
+        await found.becomes("stays", "goes")
+        for _ in range(4):
+            group.create_task(asking(found, "a", statuses, enough))
+        await to_thread(engine.docker, *goes, "goes")
+        await found.becomes("stays", within=10)
+        await to_thread(engine.docker, *comes, "goes")
+        await found.becomes("stays", "goes", within=15)
+        enough.set()
+    assert set(statuses) == {200}
+
+
+async def test_a_restarted_one_is_there_again_and_a_removed_one_is_not(engine: Engine, vllm: Image) -> None:
+    vllm("--models", "a", options=named("one"))
+    vllm("--models", "b", options=named("short", "--rm"))
+    async with finding(engine) as found:
+        await found.becomes("one", "short")
+        await to_thread(engine.docker, "restart", "--time", "5", "one")
+        await found.becomes("one", "short")
+        assert await found.chat("a") == 200
+        await to_thread(engine.docker, "stop", "--time", "5", "short")
+        await found.becomes("one")
+        await until(lambda: engine.docker("ps", "--all", "--format", "{{.Names}}") == "one")
+
+
+async def test_a_renamed_one_goes_on_serving_under_its_new_name(engine: Engine, vllm: Image) -> None:
+    container = vllm("--models", "a", options=named("before"))
+    statuses: list[int] = []
+    enough = asyncio.Event()
+    async with finding(engine) as found, asyncio.TaskGroup() as group:
+        await found.becomes("before")
+        group.create_task(asking(found, "a", statuses, enough))
+        await to_thread(engine.docker, "rename", "before", "after")
+        await found.becomes("after")
+        enough.set()
+    assert set(statuses) == {200}
+    assert engine.inspect(container)["Name"] == "/after"
+
+
+async def test_an_engine_that_stops_takes_its_backends_and_brings_them_back(engine: Engine, vllm: Image) -> None:
+    vllm("--models", "a", options=named("one", "--restart", "always"))
+    async with finding(engine) as found:
+        await found.becomes("one")
+        await to_thread(engine.stop)
+        await until(lambda: not found.healthy, lambda: repr(found))
+        await to_thread(engine.start)
+        await found.becomes("one")
+        assert await found.chat("a") == 200
+
+
+async def test_backends_stay_while_their_engine_is_away_and_they_answer(engine: Engine, vllm: Image) -> None:
+    engine.restart("--live-restore")
+    vllm("--models", "a", options=named("one"))
+    async with finding(engine) as found:
+        await found.becomes("one")
+        await to_thread(engine.kill)
+        for _ in range(3):
+            assert await found.chat("a") == 200
+        await to_thread(engine.start, "--live-restore")
+        await to_thread(vllm, "--models", "b", options=named("two"))
+        await found.becomes("one", "two")
+
+
+async def test_an_engine_that_is_down_at_first_is_found_when_it_comes(engine: Engine, vllm: Image) -> None:
+    engine.stop()
+    async with finding(engine) as found:
+        await to_thread(engine.start)
+        await to_thread(vllm, "--models", "a", options=named("one"))
+        await found.becomes("one")
+
+
+async def test_thirty_that_come_and_go_at_once_end_as_docker_says(engine: Engine, vllm: Image) -> None:
+    async with finding(engine) as found:
+        room = asyncio.Semaphore(4)
+
+        async def one(number: int) -> None:
+            async with room:
+                container = await to_thread(vllm, "--models", f"m{number}", options=named(f"c{number}"))
+                if number % 3:
+                    await to_thread(engine.docker, "kill" if number % 3 == 1 else "pause", container)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(30):
+                group.create_task(one(number))
+        running = engine.docker("ps", "--filter", "status=running", "--format", "{{.Names}}").split()
+        assert len(running) == 10
+        await found.becomes(*running)
+        await to_thread(engine.clear)
+        await found.becomes()
