@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from solar.core.affinity import order
 from solar.core.attempts import RetryBudget
 from solar.core.backend import Backend, Model
@@ -34,7 +36,7 @@ class Waiter(Protocol):
         ...
 
 
-class Pick(NamedTuple):
+class Pick(msgspec.Struct, frozen=True, gc=False):
     """A decision to send."""
 
     candidate: Candidate
