@@ -8,7 +8,7 @@ import shutil
 import socket
 import ssl
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,15 @@ class FakeDocker:
     # --- what happens there
 
     def run(
-        self, name: str, port: int, *, image: str = "ollama/ollama:latest", labels: Mapping[str, str] | None = None
+        self,
+        name: str,
+        port: int,
+        *,
+        also: Sequence[int] = (),
+        image: str = "ollama/ollama:latest",
+        labels: Mapping[str, str] | None = None,
     ) -> str:
-        """Start a container whose port 11434 is published as `port`; its id."""
+        """Start a container whose port 11434 is published as `port`, and `also` as others; its id."""
         container = f"{len(self.containers):x}".rjust(64, "c") + ""
         self.containers[container] = {
             "Id": container,
@@ -78,7 +84,7 @@ class FakeDocker:
             "HostConfig": {"NetworkMode": "default"},
             "Config": {"Image": image, "Labels": dict(labels or {}), "ExposedPorts": {"11434/tcp": {}}},
             "NetworkSettings": {
-                "Ports": {"11434/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}]},
+                "Ports": {"11434/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(one)} for one in (port, *also)]},
                 "Networks": {},
             },
         }

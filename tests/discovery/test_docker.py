@@ -161,21 +161,34 @@ async def test_one_that_answered_stays_while_it_runs_though_it_does_not_answer_n
         await watcher.until()
 
 
-async def test_where_it_answered_is_asked_first_and_the_other_addresses_only_when_it_is_silent_there() -> None:
-    async with engines("a") as (docker, fakes, watcher), FakeBackend(["a"], kind="ollama") as other:
-        container = next(iter(docker.containers))
-        bindings = docker.containers[container]["NetworkSettings"]["Ports"]["11434/tcp"]
-        bindings.append({"HostIp": "127.0.0.1", "HostPort": str(port_of(other))})
-        asked = docker.inspected.count("a")
+async def test_where_it_answered_is_asked_again_and_elsewhere_only_if_it_is_silent_there() -> None:
+    async with engines() as (docker, fakes, watcher):
+        first, second = sorted(fakes, key=port_of)
+        container = docker.run("a", port_of(first), also=(port_of(second),))
+        await watcher.until("ollama-a")
+        assert (watcher.backends["ollama-a"].url, watcher.backends["ollama-a"].other_urls) == (first.url, (second.url,))
+        asked, before = len(second.requests), len(first.requests)
         docker.tell("health_status: healthy", container)
-        await eventually(lambda: docker.inspected.count("a") > asked)
-        assert not other.requests
-        await fakes[0].stop()
+        await eventually(lambda: len(first.requests) >= before + 2)  # one question is answered
+        assert len(second.requests) == asked
+        await first.stop()
         docker.tell("health_status: unhealthy", container)
-        async with asyncio.timeout(DEADLINE):
-            while watcher.backends["ollama-a"].url != other.url:
-                watcher.lists.clear()
-                await watcher.until("ollama-a")
+        while watcher.backends["ollama-a"].url != second.url:
+            watcher.lists.clear()
+            await watcher.until("ollama-a")
+
+
+async def test_one_that_had_no_model_yet_is_asked_everywhere_again() -> None:
+    async with engines() as (docker, fakes, watcher):
+        first, second = sorted(fakes, key=port_of)
+        first.models = ()
+        docker.run("a", port_of(first), also=(port_of(second),))
+        await watcher.until("ollama-a")
+        assert watcher.backends["ollama-a"].other_urls == ()
+        first.models = second.models
+        while watcher.backends["ollama-a"].other_urls != (second.url,):
+            watcher.lists.clear()
+            await watcher.until("ollama-a")
 
 
 async def test_labels_say_what_the_backend_is(tmp_path: Path) -> None:

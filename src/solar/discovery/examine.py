@@ -96,7 +96,7 @@ class Examiner:
         home = network_home(container, around)
         addresses = candidates(container, meant.ports, self._situation, around, url=labels.url, network=labels.network)
         key, notes = self._key(labels)
-        settled = await self._settle(addresses, before.settled, meant.type, key)
+        settled = await self._settle(addresses, before, meant.type, key)
         backend = before.backend
         if settled.address is not None and settled.asked is not None:
             try:
@@ -124,15 +124,14 @@ class Examiner:
         )
         return Seen(container, sighting, settled)
 
-    async def _settle(
-        self, addresses: tuple[Address, ...], before: Settled | None, hint: str, key: str | None
-    ) -> Settled:
-        """Ask where it answered before; only if nobody is there, everywhere."""
-        if before is not None and before.address in addresses:
-            again = await self._asker.settle([before.address], hint=hint, api_key=key)
+    async def _settle(self, addresses: tuple[Address, ...], before: Seen, hint: str, key: str | None) -> Settled:
+        """Where all has been told, and the ways there are the same, ask only there; if nobody answers, everywhere."""
+        last = before.settled
+        if last is not None and last.address and before.final and addresses == tuple(one.address for one in last.tried):
+            again = await self._asker.settle([last.address], hint=hint, api_key=key)
             if again.address is not None:
-                tried = {one.address: one for one in (*before.tried, *again.tried)}
-                return Settled(tuple(tried.values()), again.address, again.asked, before.others)
+                tried = {one.address: one for one in (*last.tried, *again.tried)}
+                return Settled(tuple(tried.values()), again.address, again.asked, last.others)
         return await self._asker.settle(addresses, hint=hint, api_key=key)
 
     def _key(self, labels: Labels) -> tuple[str | None, list[str]]:
