@@ -206,7 +206,7 @@ async def announce(
             properties={key: value for key, value in told.items() if value},
             parsed_addresses=list(addresses or interfaces or (_own_address(),)),
         )
-    except (Error, ValueError) as error:
+    except (Error, ValueError, OSError) as error:  # OSError: what it says of an address that is none
         raise InvalidSettings(f"cannot announce {name!r}: {error}") from None
     async with _opened(interfaces) as zeroconf:
         try:
