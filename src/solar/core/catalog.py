@@ -27,10 +27,11 @@ class Route(NamedTuple):
 class Catalog:
     """Model name or alias -> candidates."""
 
-    __slots__ = ("_prefixes", "_routes", "_routes_of")
+    __slots__ = ("_prefixes", "_routes", "_routes_of", "named")
 
     def __init__(self, routes: Mapping[str, Route]) -> None:
         self._routes = routes
+        self.named = routes.get  # the route of exactly this name or alias
         self._prefixes: dict[tuple[str, str], Route | None] = {}
         of: dict[str, list[str]] = {}
         for name, route in routes.items():

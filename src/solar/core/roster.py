@@ -185,7 +185,9 @@ class Roster:
 
     def resolve(self, model: str) -> Route | None:
         """Who serves `model`, "" where none is named; the default backend takes what nobody has. None: nobody."""
-        route = self.catalog.resolve(model, self.options.prefix_fallback) if model else None
+        route = self.catalog.named(model)
+        if route is None and model:
+            route = self.catalog.resolve(model, self.options.prefix_fallback)
         if route is None and self.options.default_backend is not None:
             member = self.members.get(self.options.default_backend)
             if member is not None:

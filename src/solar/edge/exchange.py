@@ -358,7 +358,10 @@ class Exchange:
         attempt.release(now)
         if not self._gone:
             self._client.end()
-        self._close(_end_of(attempt.status), now, code=f"upstream_{attempt.status}" if attempt.status >= 400 else None)
+        if attempt.status < 400:
+            self._close("success", now)
+        else:
+            self._close(_end_of(attempt.status), now, code=f"upstream_{attempt.status}")
 
     # --- failure
 

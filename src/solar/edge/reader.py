@@ -66,15 +66,11 @@ class Reader:
 
     def _read_known(self, known: KnownRequest, data: bytes, length: int, end: int) -> bytes:
         """A request whose head was read before; returns what stands behind it."""
-        incoming = Incoming(known, length)
         body = data[end : end + length]
+        incoming = Incoming(known, length, body)
         self._left = length - len(body)
-        if body:
-            incoming.add(body)
         if self._left:
             self._reading = incoming
-        else:
-            incoming.complete = True
         self._head_came(incoming)
         if body and not incoming.started:
             self._body_came(incoming, len(body))
