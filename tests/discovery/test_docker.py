@@ -16,7 +16,7 @@ from aiohttp import web
 from fake_docker import FakeDocker
 
 from solar.core.backend import Backend
-from solar.discovery import dockerwatch
+from solar.discovery import dockerapi, dockerwatch
 from solar.discovery.base import BackendsListed
 from solar.discovery.docker import DockerDiscoverer
 from solar.discovery.dockerapi import DockerFailed
@@ -410,6 +410,27 @@ async def test_ones_own_client_is_used_and_stays_open() -> None:
             await watcher.until("ollama-a")
         assert [one.where for one in await DockerDiscoverer(client).look()] == [docker.url]
         assert (await client.version())["ApiVersion"] == "1.41"
+
+
+async def test_without_any_name_the_contexts_engine_is_asked_and_else_a_socket_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    monkeypatch.setattr(aiodocker.docker, "_sock_search_paths", [])
+    monkeypatch.setattr(dockerapi, "_MORE_SOCKETS", ("$XDG_RUNTIME_DIR/s",))
+    async with FakeDocker() as docker:
+        docker.run("a", 1)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(docker.folder))
+        assert [one.where for one in await DockerDiscoverer().look()] == [docker.url]
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        (sighting,) = await DockerDiscoverer().look()
+        assert (sighting.blind, sighting.reason) == (True, "there is no /var/run/docker.sock")
+        monkeypatch.setenv("DOCKER_CONTEXT", "rig")
+        (sighting,) = await DockerDiscoverer().look()
+        assert "rig" in sighting.reason
+        assert "docker context ls" in sighting.advice
 
 
 async def test_the_engine_of_the_environment_is_asked_where_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
