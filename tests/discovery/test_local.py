@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from answering import http, serving
 from stages import free_ports
 
+from asgi_call import get
+from solar import Backend, Router
 from solar.discovery.asking import Asked
 from solar.discovery.local import PORTS, LocalDiscoverer, _Port
 from solar.discovery.patience import Patience
+from solar.errors import SolarError
 from solar.testing import FakeBackend
 
 AGES = 1e9  # seconds between two rounds: nobody is asked twice
@@ -35,6 +40,16 @@ def test_who_is_no_engine_is_asked_again_after_pauses_that_grow_to_five_minutes(
         assert not port.seen(HERE, port.patience.due - 0.1)
         now = port.patience.due
     assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+
+
+@pytest.mark.parametrize("answer", [an(None, "cut"), an(None, "silent"), an(None)])
+def test_who_may_be_starting_is_asked_every_half_minute_at_least(answer: Asked) -> None:
+    port, now = a_port(), 0.0
+    for _ in range(9):
+        assert port.seen(HERE, now)
+        port.heard(answer, now)
+        assert port.patience.due - now <= 30
+        now = port.patience.due
 
 
 def test_who_was_closed_in_between_is_asked_anew_at_once() -> None:
@@ -168,3 +183,44 @@ def test_our_own_ports_are_spared() -> None:
     assert 8000 in LocalDiscoverer().ports
     assert LocalDiscoverer(not_ports=[8000, 9]).ports == tuple(port for port in PORTS if port != 8000)
     assert LocalDiscoverer([1, 2, 1]).ports == (1, 2)
+
+
+async def test_a_machine_that_has_no_socket_left_loses_nobody_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FakeBackend(["m"], kind="vllm") as fake:
+        discoverer = LocalDiscoverer([fake.port], every=0)
+        await discoverer.begin().look()
+
+        def none_left(*_: object) -> None:
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr(socket, "socket", none_left)
+        with pytest.raises(SolarError, match="cannot look at the ports of this machine: Too many open files; "):
+            await anext(discoverer.watch())
+        (seen,) = await discoverer.look()
+        assert (seen.blind, seen.backend) == (True, None)
+        assert "ulimit" in seen.advice
+        monkeypatch.undo()
+        (found,) = await discoverer.begin().look()
+        assert found.backend is not None
+
+
+async def test_a_machine_without_ipv6_is_asked_at_its_other_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket
+
+    def only_ipv4(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(97, "Address family not supported by protocol")
+        return real(family, kind)
+
+    (closed,) = free_ports(1)
+    monkeypatch.setattr(socket, "socket", only_ipv4)
+    (seen,) = await LocalDiscoverer([closed]).look()
+    assert seen.tried[0].failed == "refused"
+
+
+async def test_a_gateway_on_a_usual_port_is_no_engine() -> None:
+    async with FakeBackend(["m"]) as fake, Router([Backend("a", fake.url)]) as router:
+        said = {path: await get(router, path) for path in ("/health", "/v1/models")}
+    async with serving(lambda path: http(said[path].body)) as url:
+        (seen,) = await LocalDiscoverer([int(url.rpartition(":")[2])]).look()
+        assert (seen.backend, seen.reason) == (None, "a Solar gateway, and no engine")

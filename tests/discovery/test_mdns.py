@@ -128,6 +128,8 @@ async def test_a_network_that_cannot_be_listened_to_is_told_in_a_sentence(monkey
     monkeypatch.setattr("zeroconf.asyncio.AsyncZeroconf", taken)
     with pytest.raises(SolarError, match=r"cannot listen to the local network: Address .*; a container needs"):
         await anext(MdnsDiscoverer().watch())
+    (seen,) = await MdnsDiscoverer().look()
+    assert (seen.blind, seen.advice) == (True, "a container needs --network host")
 
 
 async def test_without_a_network_the_address_must_be_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from solar.core.backend import Backend
 from solar.discovery.asking import Settled
 from solar.discovery.patience import Known
-from solar.discovery.rounds import Looks, Rounds
+from solar.discovery.rounds import Looks, Rounds, blind
 from solar.discovery.sighting import Address, Sighting
 from solar.errors import InvalidSettings, MissingExtra, SolarError
 
@@ -51,8 +51,7 @@ class DnsDiscoverer(Rounds):
         try:
             return await _Answers(self).look()
         except SolarError as error:
-            reason, _, advice = error.message.partition("; ")
-            return (Sighting(self.host, self.name, "its name", reason=reason, advice=advice, blind=True),)
+            return blind(error, self.name, "its name")
 
     def begin(self) -> Looks:
         return self._answers

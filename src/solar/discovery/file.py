@@ -12,6 +12,7 @@ from solar.config.files import Stamp, stamp
 from solar.core.backend import Backend
 from solar.discovery.asking import Asked, Asker
 from solar.discovery.base import BackendsListed, Change
+from solar.discovery.rounds import blind
 from solar.discovery.sighting import Address, Sighting, Tried
 from solar.errors import InvalidSettings
 
@@ -81,17 +82,7 @@ class FileDiscoverer:
         try:
             tables = await asyncio.to_thread(read_backend_file, self.path)
         except InvalidSettings as error:
-            reason, _, advice = error.message.partition("; ")
-            return (
-                Sighting(
-                    str(self.path),
-                    self.name,
-                    "a file of backends",
-                    reason=reason,
-                    advice=advice or "mend it",
-                    blind=True,
-                ),
-            )
+            return blind(error, self.name, "a file of backends", otherwise="correct the file, or its path")
         async with Asker() as asker:
             asked = await asyncio.gather(*(asker.ask_backend(one, hint=one.type) for one in tables.backends))
         return tuple(self._sighting(backend, one) for backend, one in zip(tables.backends, asked, strict=True))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from solar.core.backend import Backend
 from solar.discovery.asking import Asked, Asker
-from solar.discovery.patience import Patience
-from solar.discovery.rounds import Looks, Rounds
+from solar.discovery.patience import LATE, Patience
+from solar.discovery.rounds import Looks, Rounds, blind
 from solar.discovery.sighting import Address, Sighting, Tried
 from solar.errors import SolarError
 
@@ -50,7 +50,10 @@ class LocalDiscoverer(Rounds):
 
     async def look(self) -> tuple[Sighting, ...]:
         """Everybody who listens, asked."""
-        return await _Machine(self).look()
+        try:
+            return await _Machine(self).look()
+        except SolarError as error:
+            return blind(error, self.name, "this machine")
 
     def begin(self) -> Looks:
         return self._machine
@@ -115,12 +118,14 @@ class _Port:
         """What came of asking it."""
         self.asked = answer
         self.patience.asked(now)
+        if answer.failed != "foreign":  # it may be starting: a proxy takes connections before its engine does
+            self.patience.due = min(self.patience.due, now + LATE)
         if answer.answered:
             self.settled = answer.type is not None
             kind = answer.type or "auto"
             name = f"{answer.type or 'engine'}-{self.number}"
             self.backend = Backend(name, self.url, type=kind, host="localhost", source="local")
-        elif answer.failed == "foreign":  # an engine that says nothing may still be starting, or at work
+        elif answer.failed == "foreign":
             self.backend = None
 
     def sighting(self) -> Sighting:
@@ -140,6 +145,9 @@ class _Port:
 
 _NAME_IT = 'if it is an engine, name it with its key: [[backends]] url = "{url}", api_key = "..."'
 _NOBODY = Asked(False, "nothing listens there", failed="refused")
+
+
+_ADVICE = "does this process have all the files open that it may (ulimit -n)?"
 
 
 async def _listening(port: int) -> str | None:
@@ -164,4 +172,4 @@ async def _connects(family: socket.AddressFamily, address: str, port: int) -> bo
     except OSError as error:
         if family is socket.AF_INET6:  # there is none on this machine
             return False
-        raise SolarError(f"cannot look at the ports of this machine: {error.strerror or error}") from None
+        raise SolarError(f"cannot look at the ports of this machine: {error.strerror or error}; {_ADVICE}") from None

@@ -17,7 +17,7 @@ from solar.core.backend import BACKEND_TYPES, Backend
 from solar.discovery.asking import Settled
 from solar.discovery.base import Change
 from solar.discovery.patience import Known
-from solar.discovery.rounds import Rounds
+from solar.discovery.rounds import Rounds, blind
 from solar.discovery.sighting import Address, Sighting
 from solar.errors import InvalidSettings, MissingExtra, SolarError
 
@@ -50,9 +50,12 @@ class MdnsDiscoverer(Rounds):
 
     async def look(self) -> tuple[Sighting, ...]:
         """Everybody who announces an engine now, asked."""
-        async with _listening(self._interfaces, _Network(Known(), lambda: None, self.every)) as network:
-            await asyncio.sleep(self.listen)
-            return await network.look()
+        try:
+            async with _listening(self._interfaces, _Network(Known(), lambda: None, self.every)) as network:
+                await asyncio.sleep(self.listen)
+                return await network.look()
+        except SolarError as error:
+            return blind(error, self.name, "the local network")
 
     async def watch(self) -> AsyncIterator[Change]:
         """Lists who is there, first and after each change that is heard."""

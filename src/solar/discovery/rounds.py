@@ -10,6 +10,7 @@ from typing import Protocol
 from solar.core.backend import Backend
 from solar.discovery.base import BackendsListed, Change
 from solar.discovery.sighting import Sighting
+from solar.errors import SolarError
 
 
 class Looks(Protocol):
@@ -22,6 +23,16 @@ class Looks(Protocol):
     def pause(self) -> float:
         """How long to wait after that look, in seconds."""
         ...
+
+
+def blind(error: SolarError, where: str, why: str, otherwise: str = "") -> tuple[Sighting, ...]:
+    """What a look says whose source cannot be looked at: behind the error's first semicolon stands what to do,
+    or `otherwise` where it says nothing of that.
+    """
+    reason, _, advice = error.message.partition("; ")
+    return (
+        Sighting(where.partition(":")[2] or where, where, why, reason=reason, advice=advice or otherwise, blind=True),
+    )
 
 
 class Rounds(ABC):
