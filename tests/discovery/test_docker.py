@@ -372,7 +372,7 @@ async def test_one_engine_that_two_show_is_one_backend() -> None:
     async with engines("a") as (first, fakes, _), FakeDocker() as second:
         second.run("a", port_of(fakes[0]))
         second.run("b", port_of(fakes[1]))
-        name = str(second.socket).strip("/")
+        name = str(second.socket).strip("/").replace("/", "-")
         async with watching(DockerDiscoverer(hosts=[first.url, second.url])) as watcher:
             await watcher.until("ollama-a", f"ollama-b@{name}")
 
@@ -387,7 +387,7 @@ async def test_of_several_engines_each_is_followed_by_itself(tmp_path: Path) -> 
     ):
         first.run("a", port_of(fake))
         second.run("a", port_of(other))
-        name = str(second.socket).strip("/")
+        name = str(second.socket).strip("/").replace("/", "-")
         discoverer = DockerDiscoverer(hosts=[first.url, second.url, f"unix://{tmp_path}/none.sock"])
         async with watching(discoverer) as watcher:
             await watcher.until("ollama-a", f"ollama-a@{name}")

@@ -179,9 +179,13 @@ async def test_without_its_package_the_extra_is_named(monkeypatch: pytest.Monkey
         )
 
     missing("asyncssh")
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
     DockerDiscoverer()
     with pytest.raises(MissingExtra, match="docker-ssh"):
         DockerDiscoverer(hosts=["ssh://me@gpu-box"])
+    monkeypatch.setenv("DOCKER_HOST", "ssh://me@gpu-box")
+    with pytest.raises(MissingExtra, match="docker-ssh"):
+        DockerDiscoverer()
     missing("aiodocker")
     with pytest.raises(MissingExtra, match=r"'\.\[docker\]'"):
         DockerDiscoverer()

@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from solar.core.backend import Backend
 from solar.discovery.asking import Asker
 from solar.discovery.base import BackendsListed, Change
-from solar.discovery.dockerapi import DockerApi, DockerFailed, check_hosts, connect, shown
+from solar.discovery.dockerapi import DockerApi, DockerFailed, check_hosts, connect, shown, usual_hosts
 from solar.discovery.dockerwatch import DockerWatch, once
 from solar.discovery.examine import Examiner, Rules, Seen, survey
 from solar.discovery.follow import follow
@@ -52,19 +53,19 @@ class DockerDiscoverer:
         if not label_prefix:
             raise InvalidSettings('label_prefix must not be empty; the usual one is "solar."')
         urls = tuple(dict.fromkeys(hosts))
-        check_hosts(urls)
+        check_hosts(urls or usual_hosts() if client is None else urls)
         self.name = "docker"
-        rules = Rules((*image_rules, *BUILT_IN), label_prefix, tuple(map(Path, key_dirs)))
         opens: list[tuple[str, Callable[[], DockerApi]]] = []
         if client is not None:
             opens.append(("the client's engine", lambda: DockerApi(client, owned=False)))
-        opens += [(shown(url), lambda url=url: connect(url)) for url in urls]  # type: ignore[misc]
+        opens += [(shown(url), partial(connect, url)) for url in urls]
         if not opens:
-            opens.append(("the docker command's engine", lambda: connect(None)))
-        names = _distinct([machine_of(url) or url.rpartition("://")[2].strip("/") for url, _ in opens])
+            opens.append(("the docker command's engine", connect))
+        rules = Rules((*image_rules, *BUILT_IN), label_prefix, tuple(map(Path, key_dirs)))
+        names = _distinct([where for where, _ in opens])
         self._engines = [
-            _Engine(url, open_api, rules, f"@{name}" if place else "")
-            for place, ((url, open_api), name) in enumerate(zip(opens, names, strict=True))
+            _Engine(where, open_api, rules, f"@{name}" if place else "")
+            for place, ((where, open_api), name) in enumerate(zip(opens, names, strict=True))
         ]
 
     def __repr__(self) -> str:
@@ -153,6 +154,7 @@ class _Engine:
             yield api, Examiner(api, asker, await survey(api), self._rules, self._suffix)
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    """The same names, with a number where one comes again: no two engines may give the same ids."""
+def _distinct(urls: Sequence[str]) -> list[str]:
+    """A name for each URL, with a number where one comes again: no two engines may give the same ids."""
+    names = [machine_of(url) or url.rpartition("://")[2].strip("/").replace("/", "-") for url in urls]
     return [name if names.index(name) == place else f"{name}-{place + 1}" for place, name in enumerate(names)]

@@ -134,16 +134,22 @@ def check_hosts(hosts: tuple[str, ...]) -> None:
             raise MissingExtra(_MISSING.format(shown(host), "asyncssh", "docker-ssh"))
 
 
+def usual_hosts() -> tuple[str, ...]:
+    """The engine that the environment names, if it does."""
+    named = os.environ.get("DOCKER_HOST")
+    return (named,) if named else ()
+
+
 def shown(url: str) -> str:
     """`url` without the password that may be in it."""
     return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1@", url)
 
 
-def connect(url: str | None) -> DockerApi:
+def connect(url: str | None = None) -> DockerApi:
     """The engine at `url`, or the one that the docker command would use. Nothing is sent yet; needs a running loop."""
     from aiodocker import Docker
 
-    url = url or os.environ.get("DOCKER_HOST") or None
+    url = url or next(iter(usual_hosts()), None)
     with _told(shown(url or "unix:///var/run/docker.sock")):
         if url is None:
             return DockerApi(_usual(), owned=True)
