@@ -63,7 +63,7 @@ def name_of(status: BackendStatus) -> str:
 @asynccontextmanager
 async def finding(engine: Engine, **options: Any) -> AsyncIterator[Found]:
     """`options` are the discoverer's."""
-    discoverer = DockerDiscoverer(hosts=[engine.url], **options)
+    discoverer = DockerDiscoverer(**{"hosts": [engine.url], **options})
     async with Router(discoverers=[discoverer], health_check_interval=0.5, drain_seconds=5) as router:
         yield Found(router)
 
