@@ -11,21 +11,27 @@ Answers = Callable[[str], bytes | None]  # the whole answer to a GET of that pat
 
 
 @asynccontextmanager
-async def serving(answers: Answers) -> AsyncIterator[str]:
-    """A server that says whatever it is told to, and hangs up."""
+async def serving(answers: Answers, delay: Callable[[str], float] = lambda _: 0.0) -> AsyncIterator[str]:
+    """A server that says whatever it is told to, after that many seconds, and hangs up."""
+    at_work: set[asyncio.Task[None] | None] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        at_work.add(task := asyncio.current_task())
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            writer.write(answers(head.split()[1].decode()) or b"")
+            path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
+            await asyncio.sleep(delay(path))
+            writer.write(answers(path) or b"")
             await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             pass  # whoever asked has left
         finally:
             writer.close()
+            at_work.discard(task)
 
     async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        while left := [task for task in at_work if task is not None]:
+            await asyncio.wait(left)
 
 
 def http(body: object = None, status: int = 200) -> bytes:

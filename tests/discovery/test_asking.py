@@ -185,6 +185,20 @@ async def test_who_is_silent_is_not_asked_page_after_page(monkeypatch: pytest.Mo
         assert len(fake.requests) <= 1
 
 
+async def test_a_slow_server_is_not_asked_until_all_pages_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("solar.discovery.asking.ASK_SECONDS", 0.4)
+    asked: list[str] = []
+
+    def answers(path: str) -> bytes:
+        asked.append(path)
+        return http({"data": []}) if path == "/v1/models" else http(None, 404)
+
+    async with serving(answers, lambda path: 0 if path in ("/health", "/v1/models") else 0.25) as url:
+        told = await ask(url)
+    assert (told.answered, told.type) == (True, None)
+    assert len(asked) < 2 + len(ENGINES)
+
+
 # --- several addresses
 
 

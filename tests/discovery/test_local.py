@@ -6,6 +6,8 @@ import socket
 
 import pytest
 from answering import http, serving
+from hypothesis import given
+from hypothesis import strategies as st
 from stages import free_ports
 
 from asgi_call import get
@@ -13,7 +15,7 @@ from solar import Backend, Router
 from solar.discovery.asking import Asked
 from solar.discovery.local import PORTS, LocalDiscoverer, _Port
 from solar.discovery.patience import Patience
-from solar.errors import SolarError
+from solar.errors import InvalidSettings, SolarError
 from solar.testing import FakeBackend
 
 AGES = 1e9  # seconds between two rounds: nobody is asked twice
@@ -122,6 +124,34 @@ def test_one_that_moved_to_another_address_is_asked_there() -> None:
     assert port.url == "http://[::1]:8080"
 
 
+steps = st.lists(
+    st.tuples(
+        st.sampled_from([None, HERE, "[::1]"]),
+        st.sampled_from([an("ollama"), an("vllm"), an(None), an(None, "foreign"), an(None, "silent")]),
+        st.sampled_from([1.0, 5.0, 100.0]),
+    ),
+    max_size=30,
+)
+
+
+@given(steps)
+def test_whatever_comes_nobody_is_hammered_and_two_closed_rounds_are_the_end(
+    steps: list[tuple[str | None, Asked, float]],
+) -> None:
+    port, now, asked_at, closed = a_port(), 0.0, float("-inf"), 0
+    for host, answer, later in steps:
+        now += later
+        moved = closed > 0 or host != port.host
+        closed = closed + 1 if host is None else 0
+        if port.seen(host, now):
+            assert moved or now - asked_at >= 5
+            asked_at = now
+            port.heard(answer, now)
+            assert (port.backend is not None) or not answer.answered
+        assert closed < 2 or port.backend is None
+        assert port.sighting().backend == port.backend
+
+
 # --- rounds over real sockets
 
 
@@ -183,6 +213,8 @@ def test_our_own_ports_are_spared() -> None:
     assert 8000 in LocalDiscoverer().ports
     assert LocalDiscoverer(not_ports=[8000, 9]).ports == tuple(port for port in PORTS if port != 8000)
     assert LocalDiscoverer([1, 2, 1]).ports == (1, 2)
+    with pytest.raises(InvalidSettings, match="from 1 to 65535; got 65536"):
+        LocalDiscoverer([65536])
 
 
 async def test_a_machine_that_has_no_socket_left_loses_nobody_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

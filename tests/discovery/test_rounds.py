@@ -215,3 +215,34 @@ async def test_an_iterator_of_ones_own_needs_no_end() -> None:
             return self.left.pop()
 
     assert [change async for change in follow.follow(Once, pytest.fail)] == [BackendFound(A)]
+
+
+async def test_whatever_is_wrong_with_an_iterator_of_ones_own_is_a_failure_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follow, "SHORTEST", 0.001)
+    errors: list[Exception] = []
+
+    class Awkward:
+        async def __anext__(self) -> Change:
+            raise StopAsyncIteration
+
+        def __aiter__(self) -> AsyncIterator[Change]:
+            return self
+
+        async def aclose(self) -> None:
+            raise OSError("it does not close")
+
+    def watch() -> AsyncIterator[Change]:
+        if not errors:
+            raise OSError("it does not begin")
+        return Awkward() if len(errors) == 1 else FakeDiscoverer().watch()
+
+    changes = follow.follow(watch, lambda error, _: errors.append(error))
+    waiting = asyncio.get_running_loop().create_task(anext(changes))  # type: ignore[arg-type]
+    async with asyncio.timeout(DEADLINE):
+        while len(errors) < 2:  # noqa: ASYNC110  # it tells nobody
+            await asyncio.sleep(0.001)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert [str(error) for error in errors] == ["it does not begin", "it does not close"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -146,16 +147,18 @@ class Asker:
         return Asked(True, f"{kind or 'OpenAI-compatible'}, with {_in_words(models)}", known, models)
 
     async def _kind(self, backend: Backend, hint: str, owners: Collection[str] | None) -> str | None:
-        """Which engine it is, by the page that only that engine has."""
-        for engine in questions(hint, owners):
-            try:
-                page = _object(await self._get(backend, backend.root + engine.question))
-            except FetchFailed as error:
-                if error.outcome in _GONE:
-                    return None
-                continue  # it hangs up on pages that it does not have
-            if engine.told(page):
-                return engine.type
+        """Which engine it is, by the page that only that engine has; None where that takes too long to find out."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * ASK_SECONDS):
+                for engine in questions(hint, owners):
+                    try:
+                        page = _object(await self._get(backend, backend.root + engine.question))
+                    except FetchFailed as error:
+                        if error.outcome in _GONE:
+                            break
+                        continue  # it hangs up on pages that it does not have
+                    if engine.told(page):
+                        return engine.type
         return None
 
     async def _get(self, backend: Backend, target: str) -> Answer:

@@ -19,17 +19,18 @@ async def follow(
     pause = SHORTEST
     while True:
         began = clock()
-        changes = watch()
         try:
-            async for change in changes:
-                yield change
-            return
+            changes = watch()
+            try:
+                async for change in changes:
+                    yield change
+                return
+            finally:
+                await _close(changes)
         except Exception as error:  # noqa: BLE001  # a discoverer is foreign code: whatever it raises, the router goes on
             if clock() - began > pause:  # it has worked for a while: not for a list and no more
                 pause = SHORTEST
             failed(error, pause)
-        finally:
-            await _close(changes)
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST)
 

@@ -12,7 +12,7 @@ from solar.discovery.asking import Asked, Asker
 from solar.discovery.patience import LATE, Patience
 from solar.discovery.rounds import Looks, Rounds, blind
 from solar.discovery.sighting import Address, Sighting, Tried
-from solar.errors import SolarError
+from solar.errors import InvalidSettings, SolarError
 
 # Who listens there unless told otherwise. Where several do, whoever answers says which it is.
 PORTS: Mapping[int, str] = {
@@ -35,6 +35,7 @@ class LocalDiscoverer(Rounds):
     """Finds engines on `ports` of this machine, but for `not_ports`: those on which the gateway itself listens.
 
     Each round is a bare connect to each port. Only who listens is asked, and who is an engine is asked once.
+    Raises InvalidSettings.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class LocalDiscoverer(Rounds):
         super().__init__(every=every)
         self.name = "local"
         self.ports = tuple(port for port in dict.fromkeys(ports) if port not in not_ports)
+        if wrong := [port for port in self.ports if not 0 < port < 65536]:
+            raise InvalidSettings(f"a port to look at is a number from 1 to 65535; got {wrong[0]}")
         self._machine = _Machine(self)  # outlives a watch that failed: who has answered once stays
 
     def __repr__(self) -> str:
