@@ -155,10 +155,12 @@ class _Socket:
         """Nothing is open."""
 
 
-@pytest.mark.parametrize(("name", "address"), [("x" * 99, "127.0.0.1"), ("a", "no address")])
-async def test_what_cannot_be_announced_is_told(name: str, address: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "port", "address"), [("x" * 99, 8000, "127.0.0.1"), ("a", 8000, "no address"), ("a", 65536, "127.0.0.1")]
+)
+async def test_what_cannot_be_announced_is_told(name: str, port: int, address: str) -> None:
     with pytest.raises(InvalidSettings, match="cannot announce"):
-        async with announce(name, 8000, addresses=[address], interfaces=LOOPBACK):
+        async with announce(name, port, addresses=[address], interfaces=LOOPBACK):
             pytest.fail("nobody could find it")
 
 

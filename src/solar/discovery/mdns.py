@@ -200,6 +200,8 @@ async def announce(
     from zeroconf import Error
     from zeroconf.asyncio import AsyncServiceInfo
 
+    if not 0 < port < 65536:
+        raise InvalidSettings(f"cannot announce {name!r}: a port is a number from 1 to 65535; got {port}")
     told = {"name": name, "type": kind, "path": path, "model": model}
     try:
         info = AsyncServiceInfo(
