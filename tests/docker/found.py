@@ -49,6 +49,23 @@ class Found:
         hello = [{"role": "user", "content": "Hello"}]
         return (await post(self.router, {"model": model, "messages": hello, "max_tokens": 4})).status
 
+    @asynccontextmanager
+    async def asked(self, model: str) -> AsyncIterator[None]:
+        """Four clients ask one question after another meanwhile, and each gets its answer."""
+        statuses: list[int] = []
+        enough = asyncio.Event()
+
+        async def ask() -> None:
+            while not enough.is_set():
+                statuses.append(await self.chat(model))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(ask())
+            yield
+            enough.set()
+        assert set(statuses) == {200}
+
 
 def named(name: str, *options: str) -> tuple[str, ...]:
     """Options of `docker run`."""

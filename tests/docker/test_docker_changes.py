@@ -5,15 +5,8 @@ from asyncio import to_thread
 
 import pytest
 from engine import Engine
-from found import Found, finding, named, until
+from found import finding, named, until
 from images import Image
-
-
-async def asking(found: Found, model: str, statuses: list[int], enough: asyncio.Event) -> None:
-    """One question after another."""
-    while not enough.is_set():
-        statuses.append(await found.chat(model))
-
 
 GOES = {
     "stop": (("stop", "--time", "5"), ("start",)),
@@ -27,45 +20,35 @@ async def test_who_asks_does_not_notice_that_one_of_two_goes_and_comes(engine: E
     goes, comes = GOES[how]
     for name in ("stays", "goes"):
         vllm("--models", "a", options=named(name))
-    statuses: list[int] = []
-    enough = asyncio.Event()
-    async with finding(engine) as found, asyncio.TaskGroup() as group:
-        await found.becomes("stays", "goes")
-        for _ in range(4):
-            group.create_task(asking(found, "a", statuses, enough))
-        await to_thread(engine.docker, *goes, "goes")
-        await found.becomes("stays", within=10)
-        await to_thread(engine.docker, *comes, "goes")
-        await found.becomes("stays", "goes", within=15)
-        enough.set()
-    assert set(statuses) == {200}
-
-
-async def test_a_restarted_one_is_there_again_and_a_removed_one_is_not(engine: Engine, vllm: Image) -> None:
-    vllm("--models", "a", options=named("one"))
-    vllm("--models", "b", options=named("short", "--rm"))
     async with finding(engine) as found:
-        await found.becomes("one", "short")
-        await to_thread(engine.docker, "restart", "--time", "5", "one")
-        await found.becomes("one", "short")
-        assert await found.chat("a") == 200
-        await to_thread(engine.docker, "stop", "--time", "5", "short")
-        await found.becomes("one")
-        await until(lambda: engine.docker("ps", "--all", "--format", "{{.Names}}") == "one")
+        await found.becomes("stays", "goes")
+        async with found.asked("a"):
+            await to_thread(engine.docker, *goes, "goes")
+            await found.becomes("stays")
+            await to_thread(engine.docker, *comes, "goes")
+            await found.becomes("stays", "goes")
 
 
-async def test_a_renamed_one_goes_on_serving_under_its_new_name(engine: Engine, vllm: Image) -> None:
-    container = vllm("--models", "a", options=named("before"))
-    statuses: list[int] = []
-    enough = asyncio.Event()
-    async with finding(engine) as found, asyncio.TaskGroup() as group:
+async def test_who_asks_does_not_notice_a_restart_nor_that_one_leaves_for_good(engine: Engine, vllm: Image) -> None:
+    vllm("--models", "a", options=named("stays"))
+    vllm("--models", "a", options=named("leaves", "--rm"))
+    async with finding(engine) as found:
+        await found.becomes("stays", "leaves")
+        async with found.asked("a"):
+            await to_thread(engine.docker, "restart", "--time", "5", "leaves")
+            await found.becomes("stays", "leaves")
+            await to_thread(engine.docker, "stop", "--time", "5", "leaves")
+            await found.becomes("stays")
+        await until(lambda: engine.docker("ps", "--all", "--format", "{{.Names}}") == "stays")
+
+
+async def test_one_that_is_renamed_goes_on_under_its_new_name(engine: Engine, vllm: Image) -> None:
+    vllm("--models", "a", options=named("before"))
+    async with finding(engine) as found:
         await found.becomes("before")
-        group.create_task(asking(found, "a", statuses, enough))
-        await to_thread(engine.docker, "rename", "before", "after")
-        await found.becomes("after")
-        enough.set()
-    assert set(statuses) == {200}
-    assert engine.inspect(container)["Name"] == "/after"
+        async with found.asked("a"):
+            await to_thread(engine.docker, "rename", "before", "after")
+            await found.becomes("after")
 
 
 async def test_an_engine_that_stops_takes_its_backends_and_brings_them_back(engine: Engine, vllm: Image) -> None:
