@@ -23,9 +23,9 @@ from solar.router import BackendStatus, Router
 
 if TYPE_CHECKING:
     from solar.discovery.dns import DnsDiscoverer
-    from solar.discovery.docker import DockerDiscoverer
+    from solar.discovery.docker.discoverer import DockerDiscoverer
+    from solar.discovery.docker.images import ImageRule
     from solar.discovery.file import FileDiscoverer
-    from solar.discovery.images import ImageRule
     from solar.discovery.local import LocalDiscoverer
     from solar.discovery.mdns import MdnsDiscoverer
 
@@ -71,9 +71,9 @@ __all__ = [
 # Imported where they are asked for: whoever names his backends need not wait for what finds others.
 _LATER = {
     "DnsDiscoverer": "solar.discovery.dns",
-    "DockerDiscoverer": "solar.discovery.docker",
+    "DockerDiscoverer": "solar.discovery.docker.discoverer",
     "FileDiscoverer": "solar.discovery.file",
-    "ImageRule": "solar.discovery.images",
+    "ImageRule": "solar.discovery.docker.images",
     "LocalDiscoverer": "solar.discovery.local",
     "MdnsDiscoverer": "solar.discovery.mdns",
 }

@@ -10,8 +10,8 @@ from solar.control.configuration import load
 from solar.control.settings import SETTINGS, Setting
 from solar.control.words import KINDS
 from solar.core.backend import Timeouts
-from solar.discovery.images import BUILT_IN
-from solar.discovery.labels import NAMES
+from solar.discovery.docker.images import BUILT_IN
+from solar.discovery.docker.labels import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")

@@ -116,7 +116,7 @@ def test_a_missing_extra_is_one_sentence_before_anything_begins(
 
 def test_what_is_not_looked_for_is_not_imported() -> None:
     script = "import sys, solar, solar.control.app; print([m for m in sys.argv[1:] if m in sys.modules])"
-    packages = ("aiodocker", "aiohttp", "dns", "zeroconf", "solar.discovery.docker")
+    packages = ("aiodocker", "aiohttp", "dns", "zeroconf", "solar.discovery.docker.discoverer")
     done = subprocess.run([sys.executable, "-c", script, *packages], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

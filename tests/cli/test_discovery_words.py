@@ -6,7 +6,7 @@ from solar.control import discovery
 from solar.control.configuration import changed, load
 from solar.control.discovery import finders_of
 from solar.control.words import Source, source_of
-from solar.discovery.images import ImageRule
+from solar.discovery.docker.images import ImageRule
 from solar.errors import InvalidSettings
 
 

@@ -4,7 +4,7 @@ import ssl
 
 import pytest
 
-from solar.discovery.advice import Container, advice, unreachable
+from solar.discovery.docker.advice import Container, advice, unreachable
 from solar.discovery.sighting import Address, Failed, Tried
 
 OWN, PUBLISHED, GATEWAY = "http://172.17.0.2:8080", "http://127.0.0.1:8080", "http://host.docker.internal:8080"

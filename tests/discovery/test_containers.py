@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solar.discovery.containers import Container, Published, read_container
+from solar.discovery.docker.containers import Container, Published, read_container
 from solar.discovery.engines import ENGINES
 
 ID = "55cada7171a92d487d283a13944c7ccbb78760ca9706928eccb1c3f0081a256f"

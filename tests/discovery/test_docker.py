@@ -16,10 +16,11 @@ from aiohttp import web
 from fake_docker import FakeDocker
 
 from solar.core.backend import Backend
-from solar.discovery import dockerapi, dockerwatch
 from solar.discovery.base import BackendsListed
-from solar.discovery.docker import DockerDiscoverer
-from solar.discovery.dockerapi import DockerFailed
+from solar.discovery.docker import api as docker_api
+from solar.discovery.docker import watch as docker_watch
+from solar.discovery.docker.api import DockerFailed
+from solar.discovery.docker.discoverer import DockerDiscoverer
 from solar.discovery.sighting import Explains, Sighting
 from solar.errors import InvalidSettings
 from solar.testing import FakeBackend
@@ -252,7 +253,7 @@ async def test_one_that_dies_while_it_is_looked_at_is_not_found() -> None:
 
 
 async def test_what_no_event_told_shows_in_the_next_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dockerwatch, "RESYNC_SECONDS", 0.05)
+    monkeypatch.setattr(docker_watch, "RESYNC_SECONDS", 0.05)
     async with engines("a", "b") as (docker, fakes, watcher):
         docker.end_of(list(docker.containers)[1])
         await watcher.until("ollama-a")
@@ -419,7 +420,7 @@ async def test_without_any_name_the_contexts_engine_is_asked_and_else_a_socket_t
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
     monkeypatch.setattr(aiodocker.docker, "_sock_search_paths", [])
-    monkeypatch.setattr(dockerapi, "_MORE_SOCKETS", ("$XDG_RUNTIME_DIR/s",))
+    monkeypatch.setattr(docker_api, "_MORE_SOCKETS", ("$XDG_RUNTIME_DIR/s",))
     async with FakeDocker() as docker:
         docker.run("a", 1)
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(docker.folder))

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solar.core.backend import Backend
-from solar.discovery.addresses import candidates, named_network, network_home
-from solar.discovery.containers import Container, Published
-from solar.discovery.situation import Situation
+from solar.discovery.docker.addresses import candidates, named_network, network_home
+from solar.discovery.docker.containers import Container, Published
+from solar.discovery.docker.situation import Situation
 
 ON_HOST = Situation(bridges=True)
 DESKTOP = Situation()

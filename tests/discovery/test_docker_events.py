@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solar.discovery.dockerevents import Event, read_event
+from solar.discovery.docker.events import Event, read_event
 
 ID = "a" * 64
 

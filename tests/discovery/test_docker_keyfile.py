@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from solar.discovery.keyfile import read_key
+from solar.discovery.docker.keyfile import read_key
 
 
 def put(path: Path, content: bytes) -> Path:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from fake_docker import FakeDocker
 
-from solar.discovery import dockerapi
-from solar.discovery.docker import DockerDiscoverer
+from solar.discovery.docker import api as docker_api
+from solar.discovery.docker.discoverer import DockerDiscoverer
 from solar.discovery.sighting import Sighting
 from solar.errors import MissingExtra
 from solar.testing import FakeBackend
@@ -175,7 +175,7 @@ async def test_one_in_the_network_of_another_is_found_there() -> None:
 async def test_without_its_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*names: str) -> None:
         monkeypatch.setattr(
-            dockerapi, "find_spec", lambda name: None if name in names else importlib.util.find_spec(name)
+            docker_api, "find_spec", lambda name: None if name in names else importlib.util.find_spec(name)
         )
 
     missing("asyncssh")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from solar.discovery.containers import Container
-from solar.discovery.situation import Ourselves, Situation, default_gateway, machine_of, own_ids, situate
+from solar.discovery.docker.containers import Container
+from solar.discovery.docker.situation import Ourselves, Situation, default_gateway, machine_of, own_ids, situate
 
 SOCKET = "unix:///var/run/docker.sock"
 HOST = Ourselves("rig")

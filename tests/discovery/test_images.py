@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solar.discovery.images import BUILT_IN, ImageRule, rule_for
+from solar.discovery.docker.images import BUILT_IN, ImageRule, rule_for
 from solar.errors import InvalidSettings
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solar.core.backend import Backend
-from solar.discovery.labels import NAMES, Labels, read_labels
+from solar.discovery.docker.labels import NAMES, Labels, read_labels
 
 
 def ours(**labels: str) -> Labels:

@@ -12,7 +12,7 @@ from engine import POLL, Engine
 
 from asgi_call import post
 from solar import Router
-from solar.discovery.docker import DockerDiscoverer
+from solar.discovery.docker.discoverer import DockerDiscoverer
 from solar.router import BackendStatus
 
 

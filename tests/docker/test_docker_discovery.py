@@ -6,7 +6,7 @@ from engine import Engine, free_port
 from found import finding, named, until
 from images import LLAMA_OLD, MODEL_ID, VLLM, Image
 
-from solar.discovery.images import ImageRule
+from solar.discovery.docker.images import ImageRule
 
 # Found by what
 

@@ -16,8 +16,8 @@ from solar.config.fields import check_table, nearest
 from solar.config.files import Stamp, beside, open_to_everyone, read_toml, stamp
 from solar.control.settings import SERVER, Settings
 from solar.core.backend import Backend
+from solar.discovery.docker.images import ImageRule
 from solar.discovery.engines import DEFAULT_PORT
-from solar.discovery.images import ImageRule
 from solar.errors import InvalidSettings
 
 _SECTIONS = {

@@ -15,7 +15,7 @@ from solar.control.configfile import ConfigFile, read_config
 from solar.control.settings import BACKENDS, CONFIG, SERVER, SETTINGS, Setting, Settings
 from solar.control.words import Source, source_of
 from solar.core.backend import Backend, parse_url
-from solar.discovery.images import ImageRule
+from solar.discovery.docker.images import ImageRule
 from solar.errors import InvalidBackend, InvalidSettings
 
 _NAMED_URL = re.compile(r"([\w.@+-]+)=(.*)", re.DOTALL)

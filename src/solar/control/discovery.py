@@ -11,7 +11,7 @@ from solar.control.configuration import Configuration
 from solar.control.extra import missing
 from solar.control.words import Source
 from solar.discovery.base import Discoverer
-from solar.discovery.images import ImageRule
+from solar.discovery.docker.images import ImageRule
 from solar.discovery.sighting import Explains
 from solar.errors import MissingExtra
 
@@ -63,7 +63,7 @@ def usual(environ: Mapping[str, str]) -> tuple[Source, ...]:
 def _made(sources: tuple[Source, ...], rules: tuple[ImageRule, ...], not_ports: Collection[int]) -> Iterator[Finder]:
     engines = [source for source in sources if source.kind == "docker"]
     if engines:
-        from solar.discovery.docker import DockerDiscoverer
+        from solar.discovery.docker.discoverer import DockerDiscoverer
 
         alone = not any(source.what for source in engines)
         hosts = () if alone else [source.what or usual_engine() for source in engines]

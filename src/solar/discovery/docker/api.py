@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from solar.discovery.advice import unreachable
+from solar.discovery.docker.advice import unreachable
 from solar.errors import InvalidSettings, MissingExtra, SolarError
 
 if TYPE_CHECKING:

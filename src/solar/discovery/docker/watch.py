@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from solar.core.backend import Address, Backend
-from solar.discovery.dockerapi import DockerApi, DockerFailed
-from solar.discovery.dockerevents import read_event
-from solar.discovery.examine import Examiner, Seen
+from solar.discovery.docker.api import DockerApi, DockerFailed
+from solar.discovery.docker.events import read_event
+from solar.discovery.docker.examine import Examiner, Seen
 from solar.discovery.patience import Patience
 from solar.edge.tasks import Tasks
 

@@ -1,4 +1,4 @@
-"""Engines in containers, found by their images and labels, at an address that was tried: see examine.py."""
+"""Engines in containers, found by their images and labels, at an address that was tried."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from solar.core.backend import Backend
 from solar.discovery.asking import Asker
 from solar.discovery.base import BackendsListed, Change
-from solar.discovery.dockerapi import DockerApi, DockerFailed, check_hosts, connect, shown, usual_hosts
-from solar.discovery.dockerwatch import DockerWatch, once
-from solar.discovery.examine import Examiner, Rules, Seen, survey
+from solar.discovery.docker.api import DockerApi, DockerFailed, check_hosts, connect, shown, usual_hosts
+from solar.discovery.docker.examine import Examiner, Rules, Seen, survey
+from solar.discovery.docker.images import BUILT_IN, ImageRule
+from solar.discovery.docker.situation import machine_of
+from solar.discovery.docker.watch import DockerWatch, once
 from solar.discovery.follow import follow
-from solar.discovery.images import BUILT_IN, ImageRule
 from solar.discovery.sighting import Sighting
-from solar.discovery.situation import machine_of
 from solar.edge.tasks import Tasks
 from solar.errors import InvalidSettings, SolarError
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from solar.core.backend import Backend
-from solar.discovery import advice
-from solar.discovery.addresses import candidates, named_network, network_home
 from solar.discovery.asking import Asker, Settled
-from solar.discovery.containers import Container, read_container
-from solar.discovery.dockerapi import DockerApi
-from solar.discovery.images import ImageRule, rule_for
-from solar.discovery.keyfile import read_key
-from solar.discovery.labels import Labels, read_labels
-from solar.discovery.meant import Meant
+from solar.discovery.docker import advice
+from solar.discovery.docker.addresses import candidates, named_network, network_home
+from solar.discovery.docker.api import DockerApi
+from solar.discovery.docker.containers import Container, read_container
+from solar.discovery.docker.images import ImageRule, rule_for
+from solar.discovery.docker.keyfile import read_key
+from solar.discovery.docker.labels import Labels, read_labels
+from solar.discovery.docker.meant import Meant
+from solar.discovery.docker.situation import Situation, look_around, machine_of, situate
 from solar.discovery.sighting import Address, Sighting
-from solar.discovery.situation import Situation, look_around, machine_of, situate
 from solar.errors import InvalidBackend
 
 

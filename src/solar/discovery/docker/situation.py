@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from solar.discovery.containers import Container
+from solar.discovery.docker.containers import Container
 
 _DOCKERS_MARK, _PODMANS_MARK = Path("/.dockerenv"), Path("/run/.containerenv")  # which images made of containers keep
 # A container's own files lie on its machine in a folder of its id.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from solar.core.backend import Backend
 from solar.discovery.asking import Asked
-from solar.discovery.containers import Container
-from solar.discovery.images import ImageRule
-from solar.discovery.labels import Labels
+from solar.discovery.docker.containers import Container
+from solar.discovery.docker.images import ImageRule
+from solar.discovery.docker.labels import Labels
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv6Address, ip_address
 
-from solar.discovery.containers import Container, Published
+from solar.discovery.docker.containers import Container, Published
+from solar.discovery.docker.situation import Situation
 from solar.discovery.sighting import Address
-from solar.discovery.situation import Situation
 
 _PROJECT = "com.docker.compose.project"
 
