@@ -29,8 +29,8 @@ def test_every_path_that_the_architecture_names_exists_and_every_module_is_named
     assert [path for path in named if not (ROOT / path).exists()] == []
     rooms = {
         str(path.relative_to(ROOT))
-        for room in ("core", "edge")
-        for path in (ROOT / "src/solar" / room).glob("*.py")
+        for room in ("core", "edge", "config", "discovery")
+        for path in (ROOT / "src/solar" / room).rglob("*.py")
         if path.name != "__init__.py"
     }
     assert rooms - named == set()

@@ -217,6 +217,17 @@ async def test_another_engine_at_one_of_the_addresses_is_not_taken_for_the_same(
         assert (settled.address, settled.others) == (Address(one.url, "why"), ())
 
 
+async def test_a_key_is_shown_to_nobody_but_the_address_that_is_kept() -> None:
+    locked = FakeBackend(["m"], api_key="sk-1")
+    async with locked as one, FakeBackend(["m"], api_key="sk-2") as other, FakeBackend(["m"]) as dead, Asker() as asker:
+        await dead.stop()
+        addresses = [Address(fake.url, "why") for fake in (dead, one, other)]
+        settled = await asker.settle(addresses, api_key="sk-1")
+        assert (settled.address, settled.asked and settled.asked.models) == (addresses[1], ("m",))
+        assert any(b"authorization" in dict(asked.headers) for asked in one.requests)
+        assert not any(b"authorization" in dict(asked.headers) for asked in other.requests)
+
+
 async def test_where_nobody_answers_nothing_is_settled() -> None:
     async with Asker() as asker:
         settled = await asker.settle([Address("http://127.0.0.1:9", "why")])

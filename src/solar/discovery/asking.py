@@ -71,23 +71,24 @@ class Asker:
     async def settle(
         self, addresses: Sequence[Address], *, hint: str = "auto", api_key: str | None = None, named: bool = True
     ) -> Settled:
-        """Ask all of them side by side. `hint` is what it is said to be, `api_key` what it may want.
+        """Ask all of them side by side. `hint` is what it is said to be.
 
+        `api_key` is what it may want: it is shown to nobody but the one that is kept, and only if that asks for a key.
         `named`: somebody says that an engine is there. Else what answers must prove to be one.
         """
-        asked = await asyncio.gather(
-            *(self.ask(address.url, hint=hint, api_key=api_key, named=named) for address in addresses)
+        asked = await asyncio.gather(*(self.ask(address.url, hint=hint, named=named) for address in addresses))
+        kept = next((place for place, one in enumerate(asked) if one.answered), None)
+        if kept is None:
+            return Settled(_tried(addresses, asked), None, None, ())
+        same = (asked[kept].type, asked[kept].models)  # who says something else there is another engine
+        others = tuple(
+            other.url
+            for other, one in zip(addresses[kept + 1 :], asked[kept + 1 :], strict=True)
+            if one.answered and (one.type, one.models) == same
         )
-        tried = tuple(
-            Tried(address, one.answered, one.outcome, one.failed) for address, one in zip(addresses, asked, strict=True)
-        )
-        answering = [(address, one) for address, one in zip(addresses, asked, strict=True) if one.answered]
-        if not answering:
-            return Settled(tried, None, None, ())
-        address, first = answering[0]
-        same = (first.type, first.models)  # who says something else there is another engine
-        others = tuple(other.url for other, one in answering[1:] if (one.type, one.models) == same)
-        return Settled(tried, address, first, others)
+        if asked[kept].locked and api_key is not None:
+            asked[kept] = await self.ask(addresses[kept].url, hint=hint, api_key=api_key, named=named)
+        return Settled(_tried(addresses, asked), addresses[kept], asked[kept], others)
 
     async def ask(self, url: str, *, hint: str = "auto", api_key: str | None = None, named: bool = True) -> Asked:
         """What answers at `url`."""
@@ -163,6 +164,12 @@ class Asker:
 
     async def _get(self, backend: Backend, target: str) -> Answer:
         return await fetch(self._sends, backend, "GET", target, seconds=ASK_SECONDS)
+
+
+def _tried(addresses: Sequence[Address], asked: Sequence[Asked]) -> tuple[Tried, ...]:
+    return tuple(
+        Tried(address, one.answered, one.outcome, one.failed) for address, one in zip(addresses, asked, strict=True)
+    )
 
 
 def _json(answer: Answer) -> Any:
