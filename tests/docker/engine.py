@@ -33,13 +33,17 @@ class DockerRefusedError(Exception):
 class Engine:
     """One dockerd, stopped when it is made. It can be stopped or killed, and started again with all that it had.
 
-    It changes no firewall and no sysctl: containers are reached by their bridge address, and by published ports
-    through the userland proxy. Networks can be made; names resolve there. Nothing leads out to the internet.
+    Containers are reached by their bridge address, and by published ports through the userland proxy. Networks can be
+    made, and names resolve there; nothing leads out to the internet. No sysctl is changed, and the firewall only where
+    it would keep containers from each other.
     """
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="solar-docker-"))
         self.bridge, self._subnet = make_bridge()
+        self._rules = firewall_rules(self._subnet)
+        for rule in self._rules:
+            subprocess.run(["iptables", "--insert", *rule], check=True)
         self.socket = self.folder / "docker.sock"
         self.url = f"unix://{self.socket}"
         self.flags: tuple[str, ...] = ()
@@ -94,6 +98,8 @@ class Engine:
         finally:
             self._sweep()
             ip("link", "delete", self.bridge)
+            for rule in self._rules:
+                subprocess.run(["iptables", "--delete", *rule], check=True)
             shutil.rmtree(self.folder)
 
     def reset(self) -> None:
@@ -243,6 +249,17 @@ def make_bridge() -> tuple[str, int]:
             ip("link", "set", name, "up")
             return name, number
     raise RuntimeError("no bridge can be made: see `ip link add solar1 type bridge`")
+
+
+def firewall_rules(number: int) -> list[list[str]]:
+    """What lets containers reach each other on a machine whose own Docker Engine has shut the way for all others."""
+    if shutil.which("iptables") is None:
+        return []
+    told = subprocess.run(["iptables", "--list-rules", "FORWARD"], capture_output=True, text=True).stdout
+    if "-P FORWARD DROP" not in told.splitlines():
+        return []
+    ours = (f"10.201.{number}.0/24", f"10.202.{number}.0/24")
+    return [["FORWARD", "--source", net, "--destination", net, "--jump", "ACCEPT"] for net in ours]
 
 
 def ip(*arguments: str) -> bool:
