@@ -19,7 +19,7 @@ from solar.core.record import Record
 from solar.core.roster import Roster, RosterOptions
 from solar.core.select import Policy, rank
 from solar.discovery.base import BackendFound, BackendLost, BackendsListed, Change, Discoverer
-from solar.discovery.follow import follow
+from solar.discovery.follow import complaining, follow
 from solar.edge.admission import Admission
 from solar.edge.asgi import AsgiDoor, Receive, Scope, Send
 from solar.edge.metrics import BackendView, Metrics, Snapshot
@@ -31,7 +31,7 @@ from solar.edge.requestlog import RequestLog
 from solar.edge.tasks import Tasks
 from solar.edge.transport import Upstream
 from solar.edge.upstream import FreshUpstream, HttpUpstream
-from solar.errors import InvalidBackend, InvalidSettings, SolarError
+from solar.errors import InvalidBackend, InvalidSettings
 
 TICK = 0.25  # seconds between two looks at the clocks
 FIRST_LOOK = 1.0  # seconds that a start waits for the first probes
@@ -264,11 +264,11 @@ class Router:
     async def _follow(self, discoverer: Discoverer, heard: asyncio.Event) -> None:
         """Apply what a discoverer finds, for as long as the router runs. `heard` is set once it told anything."""
 
+        complain = complaining(self._log, f"discoverer={discoverer.name}")
+
         def failed(error: Exception, pause: float) -> None:
             heard.set()
-            said = "discoverer=%s failed; again in %.1fs: %s"
-            known = isinstance(error, SolarError)  # it says what is wrong; a foreign one is shown with its place
-            self._log.error(said, discoverer.name, pause, error, exc_info=None if known else error)
+            complain(error, pause)
 
         async for change in follow(discoverer.watch, failed):
             self._apply(discoverer.name, change)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,6 +14,7 @@ from solar.discovery import follow
 from solar.discovery.patience import Known, Patience
 from solar.discovery.rounds import Rounds
 from solar.discovery.sighting import Address, Sighting
+from solar.errors import SolarError
 from solar.testing import FakeBackend, FakeDiscoverer
 
 A, B = Backend("a", "http://127.0.0.1:9"), Backend("b", "http://127.0.0.1:10")
@@ -246,3 +248,14 @@ async def test_whatever_is_wrong_with_an_iterator_of_ones_own_is_a_failure_of_it
     waiting.cancel()
     await asyncio.wait([waiting])
     assert [str(error) for error in errors] == ["it does not begin", "it does not close"]
+
+
+def test_the_same_complaint_is_said_once_and_another_one_is_news(caplog: pytest.LogCaptureFixture) -> None:
+    failed = follow.complaining(logging.getLogger("solar"), "discoverer=docker")
+    for error in (SolarError("no socket"), SolarError("no socket"), SolarError("no right"), SolarError("no socket")):
+        failed(error, 0.5)
+    assert [record.getMessage() for record in caplog.records] == [
+        "discoverer=docker failed; again in 0.5s: no socket",
+        "discoverer=docker failed; again in 0.5s: no right",
+        "discoverer=docker failed; again in 0.5s: no socket",
+    ]

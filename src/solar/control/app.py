@@ -11,7 +11,6 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TextIO
@@ -66,8 +65,11 @@ def serve(configuration: Configuration, greet: Callable[[Listening], None]) -> i
         gc.set_threshold(10_000, 20, 50)
         allow_files(FILES_WANTED)
         url = url_of(sockets[0], tls=configuration.certificate is not None)
-        listening = Listening(url, everywhere(sockets), len(configuration.backends), configuration.discover, admitted)
-        return _serve(_run(configuration, router, sockets, partial(greet, listening)))
+
+        def ready() -> None:
+            greet(Listening(url, everywhere(sockets), len(router.backends), configuration.discover, admitted))
+
+        return _serve(_run(configuration, router, sockets, ready))
 
 
 def _serve(running: Coroutine[Any, Any, int]) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 
 from solar.discovery.base import Change
+from solar.errors import SolarError
 
 SHORTEST = 0.5  # seconds of the first pause; each is twice as long as the one before
 LONGEST = 30.0
@@ -33,6 +35,20 @@ async def follow(
             failed(error, pause)
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST)
+
+
+def complaining(log: logging.Logger, who: str) -> Callable[[Exception, float], None]:
+    """A `failed` for `follow` that says what is wrong: in the log, once for as long as it is the same."""
+    said = ""
+
+    def failed(error: Exception, pause: float) -> None:
+        nonlocal said
+        level = logging.DEBUG if str(error) == said else logging.ERROR
+        known = isinstance(error, SolarError)  # it says what is wrong; a foreign one is shown with its place
+        log.log(level, "%s failed; again in %.1fs: %s", who, pause, error, exc_info=None if known else error)
+        said = str(error)
+
+    return failed
 
 
 async def _close(changes: AsyncIterator[Change]) -> None:

@@ -18,10 +18,10 @@ from solar.discovery.docker.examine import Examiner, Rules, Seen, survey
 from solar.discovery.docker.images import BUILT_IN, ImageRule
 from solar.discovery.docker.situation import machine_of
 from solar.discovery.docker.watch import DockerWatch, once
-from solar.discovery.follow import follow
+from solar.discovery.follow import complaining, follow
 from solar.discovery.sighting import Sighting
 from solar.edge.tasks import Tasks
-from solar.errors import InvalidSettings, SolarError
+from solar.errors import InvalidSettings
 
 if TYPE_CHECKING:
     import aiodocker
@@ -123,12 +123,7 @@ class _Engine:
     async def tell(self, place: int, news: asyncio.Queue[tuple[int, Change]]) -> None:
         """Put every change into `news`. What fails is begun again, and disturbs nobody."""
 
-        def failed(error: Exception, pause: float) -> None:
-            known = isinstance(error, SolarError)
-            said = "discoverer=docker engine=%s failed; again in %.1fs: %s"
-            _log.error(said, self.where, pause, error, exc_info=None if known else error)
-
-        async for change in follow(self.watch, failed):
+        async for change in follow(self.watch, complaining(_log, f"discoverer=docker engine={self.where}")):
             news.put_nowait((place, change))
 
     async def look(self) -> tuple[Sighting, ...]:
