@@ -30,16 +30,16 @@ async def test_who_asks_does_not_notice_that_one_of_two_goes_and_comes(engine: E
 
 
 async def test_who_asks_does_not_notice_a_restart_nor_that_one_leaves_for_good(engine: Engine, vllm: Image) -> None:
-    vllm("--models", "a", options=named("stays"))
+    vllm("--models", "a", options=named("restarts"))
     vllm("--models", "a", options=named("leaves", "--rm"))
     async with finding(engine) as found:
-        await found.becomes("stays", "leaves")
+        await found.becomes("restarts", "leaves")
         async with found.asked("a"):
-            await to_thread(engine.docker, "restart", "--time", "5", "leaves")
-            await found.becomes("stays", "leaves")
+            await to_thread(engine.docker, "restart", "--time", "5", "restarts")
+            await found.becomes("restarts", "leaves")
             await to_thread(engine.docker, "stop", "--time", "5", "leaves")
-            await found.becomes("stays")
-        await until(lambda: engine.docker("ps", "--all", "--format", "{{.Names}}") == "stays")
+            await found.becomes("restarts")
+        await until(lambda: engine.docker("ps", "--all", "--format", "{{.Names}}") == "restarts")
 
 
 async def test_one_that_is_renamed_goes_on_under_its_new_name(engine: Engine, vllm: Image) -> None:
