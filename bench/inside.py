@@ -111,11 +111,11 @@ class Inside:
         """One request and its answer."""
         upstream, downstream = self.outboxes
         self.door.data_received(self.request)
-        upstream.flush()
+        upstream.end_turn()
         connection = next(c for c in self.connections if c.call is not None)
         for piece in self.answer:
             connection.data_received(piece)
-            downstream.flush()
+            downstream.end_turn()
 
     def many(self, times: int) -> None:
         """So many of them, with the clock that ticks for all."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from solar.edge.outbox import AT_MOST, Outbox
+from solar.edge.outbox import AT_MOST, AT_ONCE, Outbox
 
 
 class Line:
@@ -20,7 +20,7 @@ class Line:
     def write(self, data: bytes) -> None:
         self.writes.append(data)
 
-    def writelines(self, parts: list[bytes]) -> None:
+    def writelines(self, parts: tuple[bytes, ...]) -> None:
         self.writes.append(b"".join(parts))
 
     def is_closing(self) -> bool:
@@ -41,16 +41,38 @@ async def test_what_is_written_in_one_turn_leaves_at_its_end_with_one_write_for_
     line: Any, other: Any
 ) -> None:
     outbox = Outbox()
-    outbox.write(line, b"a")
-    outbox.write(other, b"1")
+    for _ in range(2):
+        outbox.write(line, b"a")
+        outbox.write(other, b"1", b"2")
+        outbox.write(line, b"b", b"c")
+        assert (line.writes, other.writes) == ([], [])
+        assert repr(outbox) == "<Outbox 5 bytes for 2 connections>"
+        await asyncio.sleep(0)
+        assert (line.writes, other.writes) == ([b"abc"], [b"12"])
+        line.writes.clear()
+        other.writes.clear()
+
+
+async def lone_writes(outbox: Outbox, line: Any) -> int:
+    """How many do not wait, until one does."""
+    line.writes.clear()
+    tried = 0
+    while len(line.writes) == tried:
+        outbox.write(line, b"a")
+        tried += 1
+    await asyncio.sleep(0)
+    return tried - 1
+
+
+async def test_who_is_alone_turn_after_turn_waits_ever_less_often(line: Any, other: Any) -> None:
+    outbox = Outbox()
+    assert [await lone_writes(outbox, line) for _ in range(6)] == [0, 1, 3, 7, AT_ONCE, AT_ONCE]
+    for _ in range(AT_ONCE):
+        outbox.write(line, b"a")
     outbox.write(line, b"b")
-    assert (line.writes, other.writes) == ([], [])
-    assert repr(outbox) == "<Outbox 3 bytes for 2 connections>"
+    outbox.write(other, b"1")
     await asyncio.sleep(0)
-    assert (line.writes, other.writes) == ([b"ab"], [b"1"])
-    outbox.write(line, b"c")
-    await asyncio.sleep(0)
-    assert line.writes == [b"ab", b"c"]
+    assert await lone_writes(outbox, line) == 0
 
 
 async def test_more_than_the_limit_does_not_wait(line: Any, other: Any) -> None:
@@ -80,10 +102,7 @@ async def test_a_connection_that_was_lost_gets_nothing_more_and_keeps_nobody_wai
     outbox.write(line, b"a")
     outbox.write(other, b"1")
     line.over = True
-    outbox.hand_over(other)
+    outbox.hand_over(line)
     outbox.write(line, b"b")
     await asyncio.sleep(0)
     assert (line.writes, other.writes) == ([], [b"1"])
-    outbox.write(line, b"c")
-    outbox.hand_over(line)
-    assert line.writes == []

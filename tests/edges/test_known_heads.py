@@ -107,7 +107,7 @@ class Talk:
                 upstream.answer()
             elif not line.over:
                 door.data_received(step)
-            self.hall.outbox.flush()  # as at the end of each turn of the loop
+            self.hall.outbox.end_turn()  # as at the end of each turn of the loop
         seen = line.said, line.over, line.reads, relay.buffered, list(upstream.asked)
         if not door.eof_received():
             line.close()
@@ -368,7 +368,7 @@ class Clock:
         self.door.connection_made(self.line)
 
     def wait(self, seconds: float) -> None:
-        self.hall.outbox.flush()
+        self.hall.outbox.end_turn()
         self.hall.now += seconds
         self.door.tick(self.hall.now)
 
@@ -405,7 +405,7 @@ async def stopped(talk: Talk, before: bytes, after: bytes) -> tuple[bytes, bool]
     door, line = FrontDoor(talk.hall), Line()
     door.connection_made(line)
     door.data_received(chat(body=b"{"))
-    talk.hall.outbox.flush()
+    talk.hall.outbox.end_turn()
     said = len(line.said)
     door.data_received(before)
     door.shutdown()

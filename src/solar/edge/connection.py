@@ -121,12 +121,10 @@ class Connection(asyncio.Protocol):
             head = b"%bcontent-length: %d\r\n\r\n" % (wire, len(body))
         else:
             head = wire + b"\r\n"
-        outbox = self._pool.outbox
         if len(body) <= JOIN_BELOW:
-            outbox.write(self.transport, head + body)
+            self._pool.outbox.write(self.transport, head + body)
         else:
-            outbox.write(self.transport, head)
-            outbox.write(self.transport, body)
+            self._pool.outbox.write(self.transport, head, body)
 
     def _read_head(self, data: bytes) -> bytes:
         """Collect and read the head; returns the bytes behind it."""

@@ -76,16 +76,13 @@ class Reply:
             if len(data) < JOIN_BELOW:
                 write(door.transport, b"".join((head, size, data, b"\r\n")))
             else:
-                write(door.transport, head + size)
-                write(door.transport, data)
-                write(door.transport, b"\r\n")
+                write(door.transport, head + size, data, b"\r\n")
         elif not head:
             write(door.transport, data)
         elif len(data) < JOIN_BELOW:
             write(door.transport, head + data)
         else:
-            write(door.transport, head)
-            write(door.transport, data)
+            write(door.transport, head, data)
 
     def end(self) -> None:
         head, self._head = self._head, b""
