@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 
 import _environment
 from _environment import ENGINE, MODEL, PROJECT, PYTHON, ROOT, TEST
@@ -49,20 +48,13 @@ def passes(name: str, command: tuple[str, ...]) -> bool:
 
 
 def install_debian_packages() -> None:
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
+    """Where that fails, the tests that need the program say so, loudly, and skip."""
+    absent = [package for program, package in DEBIAN_PACKAGES.items() if shutil.which(program) is None]
+    if not absent or shutil.which("apt-get") is None or os.geteuid() != 0:
         return
-    updated = False
-    for program, package in DEBIAN_PACKAGES.items():
-        if shutil.which(program) is not None:
-            continue
-        print(f"Installing the Debian package {package}, for {program}", flush=True)
-        if not updated:
-            apt_get("update")
-            updated = True
-        apt_get("install", "--yes", "--no-install-recommends", package)
-
-
-def apt_get(*arguments: str) -> None:
+    print(f"Installing Debian packages: {', '.join(absent)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    if subprocess.run(["apt-get", "-qq", *arguments], env=environment).returncode != 0:
-        sys.exit("apt-get failed: its own words stand above.")
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", *absent]):
+        if subprocess.run(["apt-get", "-qq", *command], env=environment).returncode != 0:
+            print("apt-get failed: its own words stand above.", flush=True)
+            return
