@@ -93,7 +93,9 @@ class Inside:
         tasks = Tasks(logging.getLogger("solar"))
         self.relay = relay
         wire: Any = Wire()
-        self.door = FrontDoor(Hall(router.reception, State(), tasks, router))
+        hall = Hall(router.reception, State(), tasks, router)
+        self.outboxes = (relay.upstream.outbox, hall.outbox)
+        self.door = FrontDoor(hall)
         self.door.connection_made(wire)
         self.connections = []
         for backend in backends:
@@ -107,10 +109,13 @@ class Inside:
 
     def once(self) -> None:
         """One request and its answer."""
+        upstream, downstream = self.outboxes
         self.door.data_received(self.request)
+        upstream.end_turn()
         connection = next(c for c in self.connections if c.call is not None)
         for piece in self.answer:
             connection.data_received(piece)
+            downstream.end_turn()
 
     def many(self, times: int) -> None:
         """So many of them, with the clock that ticks for all."""

@@ -3,13 +3,18 @@
 import os
 import shutil
 import subprocess
-import sys
 
 import _environment
 from _environment import ENGINE, MODEL, PROJECT, PYTHON, ROOT, TEST
 
-# What tests need besides Python packages; installed by `--all` where root runs on Debian or Ubuntu.
-DEBIAN_PACKAGES: tuple[str, ...] = ()
+# What tests need besides Python packages: a program, and the package that has it. `--all` installs them as root on
+# Debian and Ubuntu. A program that is there stays, wherever it came from: Debian's Docker would replace Docker's own.
+DEBIAN_PACKAGES = {
+    "dockerd": "docker.io",
+    "docker": "docker-cli",  # a part of docker.io up to Debian 12
+    "docker-compose": "docker-compose",
+    "ip": "iproute2",
+}
 
 # These have no suffix that the tools would find them by.
 SCRIPTS = ("scripts/demo", "scripts/test", "bench/run")
@@ -43,14 +48,13 @@ def passes(name: str, command: tuple[str, ...]) -> bool:
 
 
 def install_debian_packages() -> None:
-    if not DEBIAN_PACKAGES or shutil.which("apt-get") is None or os.geteuid() != 0:
+    """Where that fails, the tests that need the program say so, loudly, and skip."""
+    absent = [package for program, package in DEBIAN_PACKAGES.items() if shutil.which(program) is None]
+    if not absent or shutil.which("apt-get") is None or os.geteuid() != 0:
         return
-    query = ["dpkg-query", "--show", "--showformat", "${db:Status-Abbrev}", *DEBIAN_PACKAGES]
-    states = subprocess.run(query, capture_output=True, text=True)
-    if states.returncode == 0 and states.stdout.split() == ["ii"] * len(DEBIAN_PACKAGES):
-        return
-    print(f"Installing Debian packages: {', '.join(DEBIAN_PACKAGES)}", flush=True)
+    print(f"Installing Debian packages: {', '.join(absent)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *DEBIAN_PACKAGES]):
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", *absent]):
         if subprocess.run(["apt-get", "-qq", *command], env=environment).returncode != 0:
-            sys.exit("apt-get failed: its own words stand above.")
+            print("apt-get failed: its own words stand above.", flush=True)
+            return

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import solar
 from solar import Router
 from solar.core.headers import TO_BACKENDS
 from solar.core.paths import ENDPOINTS, locate
@@ -28,8 +29,8 @@ def test_every_path_that_the_architecture_names_exists_and_every_module_is_named
     assert [path for path in named if not (ROOT / path).exists()] == []
     rooms = {
         str(path.relative_to(ROOT))
-        for room in ("core", "edge")
-        for path in (ROOT / "src/solar" / room).glob("*.py")
+        for room in ("core", "edge", "config", "discovery")
+        for path in (ROOT / "src/solar" / room).rglob("*.py")
         if path.name != "__init__.py"
     }
     assert rooms - named == set()
@@ -87,10 +88,15 @@ def test_every_argument_of_the_router_is_documented() -> None:
     assert [name for name in sorted(members) if f"`{name}" not in page and f"await {name}(" not in page] == []
 
 
-@pytest.mark.parametrize("number", range(3))
-async def test_the_snippets_of_the_library_page_run(number: int) -> None:
-    snippet = re.findall(r"```python\n(.*?)```", text("docs/library.md"), re.DOTALL)[number]
+@pytest.mark.parametrize("snippet", re.findall(r"```python\n(.*?)```", text("docs/library.md"), re.DOTALL))
+async def test_the_snippets_of_the_library_page_run(snippet: str) -> None:
     names: dict[str, Any] = {}
     exec(snippet, names)  # noqa: S102  # it is our own page
     if "example" in names:
         await names["example"]()
+
+
+def test_every_public_name_is_there_and_what_finds_backends_is_documented() -> None:
+    assert [name for name in solar.__all__ if not hasattr(solar, name)] == []
+    page = text("docs/library.md")
+    assert [name for name in solar._LATER if name not in page] == []

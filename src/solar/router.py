@@ -4,6 +4,7 @@ lifespan; mount it anywhere."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -18,7 +19,7 @@ from solar.core.record import Record
 from solar.core.roster import Roster, RosterOptions
 from solar.core.select import Policy, rank
 from solar.discovery.base import BackendFound, BackendLost, BackendsListed, Change, Discoverer
-from solar.discovery.follow import follow
+from solar.discovery.follow import complaining, follow
 from solar.edge.admission import Admission
 from solar.edge.asgi import AsgiDoor, Receive, Scope, Send
 from solar.edge.metrics import BackendView, Metrics, Snapshot
@@ -30,7 +31,7 @@ from solar.edge.requestlog import RequestLog
 from solar.edge.tasks import Tasks
 from solar.edge.transport import Upstream
 from solar.edge.upstream import FreshUpstream, HttpUpstream
-from solar.errors import InvalidBackend, InvalidSettings, SolarError
+from solar.errors import InvalidBackend, InvalidSettings
 
 TICK = 0.25  # seconds between two looks at the clocks
 FIRST_LOOK = 1.0  # seconds that a start waits for the first probes
@@ -131,7 +132,7 @@ class Router:
     # --- starting and stopping
 
     async def start(self) -> None:
-        """Begin to probe and discover; returns once the first probes have answered, or after a second."""
+        """Begin to discover and probe; returns once everybody was heard of and asked once, or after a second."""
         if self._running is not None:
             return
         tasks = Tasks(self._log)
@@ -143,10 +144,12 @@ class Router:
         reception = Reception(relay, self._admission, pages, self._sessions)
         door = AsgiDoor(reception, tasks)
         self._running = running = _Running(relay, prober, reception, door, tasks, own)
+        heard = []
         for discoverer in self._discoverers:
-            tasks.spawn(self._follow(discoverer), f"discover {discoverer.name}")
+            heard.append(asyncio.Event())
+            tasks.spawn(self._follow(discoverer, heard[-1]), f"discover {discoverer.name}")
         tasks.spawn(running.keep_time(), "clock")
-        await running.first_look()
+        await running.first_look(heard)
 
     async def stop(self) -> None:
         """Take nothing new, let what is in flight finish within `drain_seconds`, then end the rest truthfully."""
@@ -246,22 +249,31 @@ class Router:
         self._sync()
 
     def _sync(self) -> None:
-        for member in self._roster.sync():
+        known = set(self._roster.members.values())
+        left = self._roster.sync()
+        for member in self._roster.members.values():
+            if member not in known:
+                backend = member.backend
+                self._log.info("added backend=%s url=%s source=%s", backend.id, backend.url, backend.source)
+        for member in left:
             if self._running is not None:
                 self._running.upstream.forget(member.backend)
             self._log.info("removed backend=%s in_flight=%d", member.backend.id, member.load.in_flight)
         self._roster.changed()
 
-    async def _follow(self, discoverer: Discoverer) -> None:
-        """Apply what a discoverer finds, for as long as the router runs."""
+    async def _follow(self, discoverer: Discoverer, heard: asyncio.Event) -> None:
+        """Apply what a discoverer finds, for as long as the router runs. `heard` is set once it told anything."""
+
+        complain = complaining(self._log, f"discoverer={discoverer.name}")
 
         def failed(error: Exception, pause: float) -> None:
-            said = "discoverer=%s failed; again in %.1fs: %s"
-            known = isinstance(error, SolarError)  # it says what is wrong; a foreign one is shown with its place
-            self._log.error(said, discoverer.name, pause, error, exc_info=None if known else error)
+            heard.set()
+            complain(error, pause)
 
         async for change in follow(discoverer.watch, failed):
             self._apply(discoverer.name, change)
+            heard.set()
+        heard.set()  # it has ended: there is nothing to wait for
 
     def _apply(self, source: str, change: Change) -> None:
         match change:
@@ -328,10 +340,16 @@ class _Running:
             self.prober.tick(now)
             await asyncio.sleep(TICK)
 
-    async def first_look(self) -> None:
-        """Wait until everyone was asked once, but no longer than a second: the dead must not delay the living."""
-        self.prober.tick(self.relay.clock())
-        await self.prober.all_asked(FIRST_LOOK)
+    async def first_look(self, heard: Iterable[asyncio.Event] = ()) -> None:
+        """Wait until discoverers have told what is there and all of it was asked once, but no longer than a second:
+        the dead must not delay the living.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK):
+                for one in heard:
+                    await one.wait()
+                self.prober.tick(self.relay.clock())
+                await self.prober.all_asked(FIRST_LOOK)
 
 
 def _status(member: Member, now: float) -> BackendStatus:

@@ -20,18 +20,20 @@ def example(name: str) -> dict[str, Any]:
     return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name=name)
 
 
-async def test_custom_discoverer_follows_its_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file = tmp_path / "backends.txt"
+async def test_custom_discoverer_follows_what_its_command_prints(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "jobs.txt"
     async with FakeBackend(["m"]) as one, FakeBackend(["m"]) as two:
         file.write_text(f"one {one.url}\n")
-        discoverer = example("custom_discoverer")["BackendFile"](file, every=0.01)
+        discoverer = example("custom_discoverer")["Printed"]("cat", str(file), every=0.01)
         async with Router(discoverers=[discoverer]) as router:
             await until(lambda: router.backends and router.backends[0].state == "healthy")
             assert (await post(router))["x-solar-backend"] == "one"
             file.write_text(f"two {two.url}\n\n")
             await until(lambda: [status.backend.id for status in router.backends] == ["two"])
-            file.write_text("no backend at all\n")
-            await until(lambda: "discoverer=file failed" in caplog.text)
+            file.unlink()
+            await until(lambda: "discoverer=cat failed" in caplog.text)
             assert [status.backend.id for status in router.backends] == ["two"]
 
 

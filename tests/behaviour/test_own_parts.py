@@ -18,9 +18,10 @@ from solar import (
     Outcome,
     Router,
     Sink,
+    SolarError,
     UpstreamRequest,
 )
-from solar.testing import FakeBackend
+from solar.testing import FakeBackend, FakeDiscoverer
 
 # --- discoverers
 
@@ -99,6 +100,22 @@ async def test_a_discoverer_that_ends_leaves_what_it_found() -> None:
         told.changes.put_nowait(None)
         await until(lambda: told.closed == 1)
         assert ids(router) == ["a"]
+
+
+async def test_a_start_waits_until_the_discoverers_have_told_and_all_was_asked() -> None:
+    told = FakeDiscoverer()
+    async with FakeBackend(["m"]) as fake:
+        told.listed(Backend("a", fake.url))
+        async with Router(discoverers=[told]) as router:
+            assert [(one.backend.id, one.state) for one in router.backends] == [("a", "healthy")]
+
+
+async def test_a_discoverer_that_fails_at_once_holds_no_start_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("solar.router.FIRST_LOOK", 600.0)
+    told = FakeDiscoverer()
+    told.fails(SolarError("there is no engine"))
+    async with asyncio.timeout(10), Router(discoverers=[told]):
+        assert told.watched == 1
 
 
 async def test_one_engine_that_two_discoverers_found_is_one_backend() -> None:

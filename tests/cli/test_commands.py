@@ -14,7 +14,7 @@ from solar.cli.group import solar
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
-    for name in ("SOLAR_BACKEND", "SOLAR_CONFIG", "API_KEY", "HOST", "PORT"):
+    for name in ("SOLAR_BACKEND", "SOLAR_DISCOVER", "SOLAR_CONFIG", "API_KEY", "HOST", "PORT"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -35,6 +35,17 @@ def test_check_config_sums_up_a_file_that_is_right_and_shows_no_key(directory: P
     for words in ("port", "9", "1 set", "le[b]ft", "http://h:1", "set", "m, n"):
         assert words in result.output
     assert "sk-" not in result.output
+
+
+def test_check_config_shows_where_is_looked_and_by_which_rules(directory: Path) -> None:
+    (directory / "solar.toml").write_text(
+        '[server]\ndiscover = ["docker", "local"]\n[[image_rules]]\npattern = "my-llm"\n'
+    )
+    result = run("check-config")
+    assert result.exit_code == 0
+    assert "docker, local" in result.output
+    assert "Image rules: 1" in result.output
+    assert "my-llm" in result.output
 
 
 def test_check_config_shows_a_warning(directory: Path) -> None:
@@ -88,6 +99,7 @@ def test_doctor_without_a_backend_says_how_to_name_one() -> None:
     result = run("doctor", "--port", "0")
     assert result.exit_code == 1
     assert "[[backends]] in solar.toml" in result.output
+    assert "--discover local or --discover docker" in result.output
     assert "Wrong: 1." in result.output
 
 

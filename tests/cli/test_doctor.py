@@ -195,3 +195,40 @@ async def test_what_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(examined, "missing", lambda packages=("rich",): list(packages))
     assert (await about("packages", tmp_path)).found == "not installed: rich"
     assert (await about("event loop", tmp_path)).found.startswith("asyncio's own")
+
+
+async def test_what_is_discovered_is_examined_as_what_is_named_is(tmp_path: Path) -> None:
+    async with FakeBackend(["m"]) as fake:
+        (tmp_path / "found.toml").write_text(f'[[backends]]\nname = "a"\nurl = "{fake.url}"\n')
+        found = await about("backend a", tmp_path, discover=(f"file:{tmp_path / 'found.toml'}",))
+    assert (found.well, found.found) == (True, "answers, with m")
+
+
+async def test_a_source_that_cannot_be_looked_at_is_told_with_what_to_do(tmp_path: Path) -> None:
+    where = f"docker:unix://{tmp_path}/docker.sock"
+    found = await checkup(load({"port": "0", "discover": (where,)}, {}, tmp_path))
+    (docker,) = (diagnosis for diagnosis in found if diagnosis.about.startswith("docker"))
+    assert (docker.well, docker.found) == (False, f"there is no {tmp_path}/docker.sock")
+    assert "start Docker" in docker.advice
+    assert [diagnosis.found for diagnosis in found if diagnosis.about == "backends"] == ["there is none to route to"]
+
+
+async def test_a_missing_extra_is_told_and_the_rest_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("solar.control.discovery.missing", list)
+    found = await checkup(load({"port": "0", "discover": ("mdns",)}, {}, tmp_path))
+    (missing,) = (diagnosis for diagnosis in found if diagnosis.about == "discovery")
+    assert (missing.well, missing.advice) == (
+        False,
+        "install it with the extra 'mdns', from the checkout: pip install '.[mdns]'",
+    )
+    assert any(diagnosis.about == "event loop" for diagnosis in found)
+
+
+@pytest.mark.parametrize(("limit", "told"), [(None, True), (2, False)])
+async def test_an_engine_with_slots_wants_a_limit(limit: int | None, told: bool, upstream: HttpUpstream) -> None:
+    async with FakeBackend(["m"], kind="llamacpp") as fake:
+        found = await diagnose_backend(Backend("a", fake.url, max_in_flight=limit), upstream)
+    assert found.well
+    assert ("max_in_flight = " in found.advice) is told

@@ -123,6 +123,17 @@ def test_a_terminal_shows_a_made_key_once_and_how_to_ask(tmp_path: Path) -> None
     assert key not in second
 
 
+def test_a_terminal_says_where_the_gateway_looks_for_backends(tmp_path: Path) -> None:
+    (tmp_path / "found.toml").touch()
+    with on_a_terminal(tmp_path, "--port", "0", "--discover", "file:found.toml", "--discover", "local") as (
+        _,
+        terminal,
+    ):
+        shown = read_until(terminal, "Try: curl")
+        os.close(terminal)
+    assert "It looks for more in found.toml and on this machine." in shown
+
+
 def test_a_terminal_that_closes_ends_the_gateway(tmp_path: Path) -> None:
     with on_a_terminal(tmp_path, "--port", "0") as (process, terminal):
         assert "0 backends; no key is needed" in read_until(terminal, "Try: curl")

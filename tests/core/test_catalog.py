@@ -2,7 +2,7 @@ import pytest
 
 from solar.core.backend import Backend, Model
 from solar.core.breaker import Breaker
-from solar.core.catalog import Catalog, PrefixFallback, canonical, facts_of, known_sizes
+from solar.core.catalog import Catalog, PrefixFallback, canonical, known_sizes, told_of
 from solar.core.health import Health
 from solar.core.load import HostLoad
 from solar.core.member import Member
@@ -138,5 +138,5 @@ def test_a_size_of_zero_is_no_size() -> None:
 
 def test_the_backends_own_facts_of_a_model_are_found() -> None:
     catalog = Catalog.build([member("a", Model("x", facts={"id": "x", "owned_by": "me"}), "z", aliases={"y": "gone"})])
-    facts = {route.name: dict(facts_of(route.candidates[0])) for route in catalog.routes()}
+    facts = {route.name: dict(told_of(route.candidates[0]).facts) for route in catalog.routes()}
     assert facts == {"x": {"id": "x", "owned_by": "me"}, "y": {}, "z": {}}

@@ -9,7 +9,6 @@ from solar.core.headers import (
     AnswerHeaders,
     Block,
     Headers,
-    pairs_of,
     to_backend,
     to_client,
     value_of,
@@ -59,7 +58,8 @@ pairs = st.lists(st.tuples(names, field_values.map(lambda value: value.encode("l
 @given(pairs)
 @settings(deadline=None)
 def test_headers_as_http_writes_them_are_the_same_headers(said: Headers) -> None:
-    assert pairs_of(wire_of(said)) == said
+    lines = [line.partition(b": ") for line in wire_of(said).split(b"\r\n") if line]
+    assert [(name, value) for name, _, value in lines] == said
     assert Block(said).pairs == said
     assert Block(said).wire == wire_of(said)
 

@@ -46,6 +46,11 @@ def test_the_earlier_source_speaks_for_an_address(first: str, second: str) -> No
     assert told(found) == {"a": (first, 8000)}
 
 
+def test_a_file_of_backends_comes_before_what_was_found() -> None:
+    found = sources(named("docker", "box"), named("file:/etc/more.toml", "mine"), named("dns:llm.lan", "record", 8001))
+    assert told(found) == {"mine": ("file:/etc/more.toml", 8000), "record": ("dns:llm.lan", 8001)}
+
+
 def test_of_sources_without_a_place_one_speaks_too() -> None:
     found = sources(named("k8s", "pod"), named("consul", "service"))
     assert told(found) == {"service": ("consul", 8000)}

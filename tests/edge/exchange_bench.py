@@ -10,12 +10,13 @@ from typing import Any
 
 from solar.core.attempts import Outcome
 from solar.core.backend import Backend
-from solar.core.headers import Block, Headers, pairs_of, to_backend
+from solar.core.headers import Block, Headers, to_backend
 from solar.core.member import Member
 from solar.core.openai import peek
 from solar.core.paths import locate
 from solar.core.record import Record
 from solar.core.roster import Roster, RosterOptions
+from solar.edge.answers import route_pairs
 from solar.edge.exchange import Exchange
 from solar.edge.metrics import Metrics, Snapshot
 from solar.edge.relay import Relay, RelayOptions
@@ -123,10 +124,10 @@ class Client:
     def over(self) -> bool:
         return self.ended or self.aborted
 
-    def head(self, status: int, headers: Block, route: bytes, length: int | None) -> None:
+    def head(self, status: int, headers: Block, record: Record, length: int | None) -> None:
         assert self.status == 0
         self._listens()
-        said = [*headers.pairs, *pairs_of(route)]
+        said = [*headers.pairs, *route_pairs(record)]
         if length is not None and status not in (204, 304):
             said.append((b"content-length", b"%d" % length))
         self.status, self.headers = status, dict(said)

@@ -1,6 +1,9 @@
 import asyncio
+import json
 
+from asgi_call import CHAT, post, routed
 from solar import Backend, Router
+from solar.edge.heads import LONGEST, MOST
 from solar.testing import FakeBackend, faults
 
 BODY = b'{"model":"m","stream":true,"messages":[]}'
@@ -26,3 +29,41 @@ async def test_the_application_returns_once_its_client_has_left() -> None:
             await router(scope, receive, send)
             await fake.wait_for(lambda: fake.requests[-1].cancelled)
         assert router.backends[0].in_flight == 0
+
+
+def known(router: Router) -> int:
+    assert router._running is not None
+    return len(router._running.door._known._known)
+
+
+async def test_a_head_that_was_read_before_means_what_it_did_whatever_the_length() -> None:
+    async with FakeBackend(models=["m"]) as fake, routed(fake) as router:
+        for length in (1, 2000):
+            payload = {"model": "m", "messages": [{"role": "user", "content": "x" * length}]}
+            reply = await post(router, payload, headers=[("x-request-id", "mine"), ("user-agent", "a")])
+            assert (reply.status, reply["x-request-id"]) == (200, "mine")
+            assert fake.inference[-1].body == json.dumps(payload).encode()
+            assert fake.inference[-1].header("user-agent") == "a"
+        assert known(router) == 1
+
+
+async def test_a_head_with_another_key_path_or_mount_point_is_another_one() -> None:
+    right, wrong = [("authorization", "Bearer right")], [("authorization", "Bearer wrong")]
+    async with FakeBackend(models=["m"]) as fake, routed(fake, api_keys=["right"]) as router:
+        for _ in range(2):
+            assert (await post(router, headers=right)).status == 200
+            assert (await post(router, headers=wrong)).status == 401
+            assert (await post(router, headers=[])).status == 401
+            assert (await post(router, path="/v1/nowhere", headers=right)).status == 404
+            assert (await post(router, path="/at" + CHAT, headers=right)).status == 404
+            assert (await post(router, path="/at" + CHAT, root_path="/at", headers=right)).status == 200
+        assert known(router) == 2
+
+
+async def test_what_is_remembered_of_heads_is_bounded() -> None:
+    async with FakeBackend(models=["m"]) as fake, routed(fake) as router:
+        await post(router, headers=[("x-long", "x" * LONGEST)])
+        assert known(router) == 0
+        for number in range(MOST + 2):
+            await post(router, b"{", headers=[("x-number", str(number))])
+        assert known(router) == 2

@@ -69,7 +69,7 @@ async def test_ollama_tells_sizes_in_its_own_list() -> None:
     async with FakeBackend(["llama:latest", "q"], kind="ollama", meta={"q": {"parameter_size": "70B"}}) as fake:
         models = (await found(fake.url)).models or ()
         assert [(model.id, model.size) for model in models] == [("llama:latest", 1.2), ("q", 70.0)]
-        assert {r.path for r in fake.requests} == {"/health", "/v1/models", "/api/tags"}
+        assert {r.path for r in fake.requests} == {"/health", "/v1/models", "/api/tags", "/api/ps"}
 
 
 async def test_a_probe_loads_no_model_and_is_no_inference() -> None:
@@ -140,6 +140,8 @@ class Says(Transport):
         ({"health": (503, b"")}, "failed", "its health endpoint answered 503"),
         ({"health": (501, b"")}, "healthy", ""),
         ({"health": (404, b"")}, "healthy", ""),
+        ({"models": (200, b'{"data":null}')}, "healthy", ""),
+        ({"models": (200, b"null")}, "failed", "/v1/models has no list `data`"),
         ({"health": (503, b"STARTING"), "models": (404, b"")}, "loading", "it answers 503: loading"),
         ({"models": (200, b"x" * 5_000_000)}, "failed", "its answer is larger than 4 MiB"),
     ],

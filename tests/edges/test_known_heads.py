@@ -107,6 +107,7 @@ class Talk:
                 upstream.answer()
             elif not line.over:
                 door.data_received(step)
+            self.hall.outbox.end_turn()  # as at the end of each turn of the loop
         seen = line.said, line.over, line.reads, relay.buffered, list(upstream.asked)
         if not door.eof_received():
             line.close()
@@ -311,7 +312,7 @@ def test_a_body_that_looks_like_a_known_request_is_a_body(fresh: Talk, outer: Fr
 
 
 async def test_memory_is_bounded_in_heads_and_in_bytes_of_each() -> None:
-    known: KnownHeads[int] = KnownHeads()
+    known: KnownHeads[bytes, int] = KnownHeads()
     for number in range(3 * MOST + 1):
         known.keep(b"%d" % number, number)
         assert len(known._known) <= MOST
@@ -367,6 +368,7 @@ class Clock:
         self.door.connection_made(self.line)
 
     def wait(self, seconds: float) -> None:
+        self.hall.outbox.end_turn()
         self.hall.now += seconds
         self.door.tick(self.hall.now)
 
@@ -403,6 +405,7 @@ async def stopped(talk: Talk, before: bytes, after: bytes) -> tuple[bytes, bool]
     door, line = FrontDoor(talk.hall), Line()
     door.connection_made(line)
     door.data_received(chat(body=b"{"))
+    talk.hall.outbox.end_turn()
     said = len(line.said)
     door.data_received(before)
     door.shutdown()

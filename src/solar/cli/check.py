@@ -60,6 +60,9 @@ def _show(configuration: Configuration) -> None:
         for backend in configuration.backends
     ]
     table(f"Backends: {len(rows)}", "name", "url", "type", "key", "models and aliases", rows=rows)
+    if configuration.image_rules:
+        rules = [(rule.pattern, rule.backend_type, str(rule.default_port)) for rule in configuration.image_rules]
+        table(f"Image rules: {len(rules)}", "pattern", "type", "port", rows=rules)
     for warning in configuration.warnings:
         console.print(f"Warning: {warning}", markup=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from solar.cli.check import check_config
+from solar.cli.discover import discover
 from solar.cli.doctor import doctor
 from solar.cli.serve import serve
 
@@ -15,5 +16,5 @@ def solar() -> None:
     """One OpenAI-compatible endpoint for all the model servers you run."""
 
 
-for command in (serve, check_config, doctor):
+for command in (serve, discover, check_config, doctor):
     solar.add_command(command)

@@ -9,14 +9,20 @@ from typing import Any, TypeVar
 
 import click
 
+from solar.config.fields import shown
 from solar.control.configuration import Configuration, load
-from solar.control.fields import shown
 from solar.control.settings import BACKENDS, CONFIG, SETTINGS, Setting
 from solar.errors import InvalidSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_METAVARS = {CONFIG.name: "FILE", BACKENDS.name: "[NAME=]URL", "tls_cert": "FILE", "tls_key": "FILE"}
+_METAVARS = {
+    CONFIG.name: "FILE",
+    BACKENDS.name: "[NAME=]URL",
+    "tls_cert": "FILE",
+    "tls_key": "FILE",
+    "discover": "WORD",
+}
 
 
 def settings_options(command: Command) -> Command:
@@ -24,6 +30,11 @@ def settings_options(command: Command) -> Command:
     for setting in reversed(SETTINGS):
         command = _option(setting)(command)
     return command
+
+
+def config_option(command: Command) -> Command:
+    """Give `command` the flag that names the file, and no other."""
+    return _option(CONFIG)(command)
 
 
 def configuration_from(flags: dict[str, Any]) -> Configuration:

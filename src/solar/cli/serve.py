@@ -14,6 +14,8 @@ from solar.cli.options import configuration_from, settings_options
 from solar.errors import SolarError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from solar.control.app import Listening
 
 
@@ -40,13 +42,16 @@ def greet(listening: Listening) -> None:
     kept = listening.access.kept
     if not sys.stdout.isatty():
         key = "none" if not listening.access.keys else f"in {kept.path}" if kept is not None else "needed"
-        line = "listening url=%s backends=%d key=%s"
-        logging.getLogger("solar").info(line, listening.url, listening.backends, key)
+        looks = ",".join(map(str, listening.discover)) or "nowhere"
+        line = "listening url=%s backends=%d discover=%s key=%s"
+        logging.getLogger("solar").info(line, listening.url, listening.backends, looks, key)
         return
     backends = "1 backend" if listening.backends == 1 else f"{listening.backends} backends"
     needed = "a key is needed" if listening.access.keys else "no key is needed, as only this machine can reach it"
     others = ", and on every other address of this machine" if listening.everywhere else ""
     lines = [f"Solar listens on {listening.url}{others}: {backends}; {needed}."]
+    if listening.discover:
+        lines.append(f"It looks for more {_and(source.in_words for source in listening.discover)}.")
     if kept is not None and kept.made:
         lines.append(f"Your key, shown this once and kept in {kept.path}: {kept.value}")
     elif kept is not None:
@@ -54,6 +59,11 @@ def greet(listening: Listening) -> None:
     lines.append(f"Try: {_curl(listening)}\n")
     with contextlib.suppress(OSError):  # a terminal that was closed meanwhile: SIGHUP will tell
         os.write(sys.stdout.fileno(), "\n".join(lines).encode())
+
+
+def _and(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _curl(listening: Listening) -> str:

@@ -9,20 +9,22 @@ import logging
 import resource
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from solar.control.certificate import Renewable
 from solar.control.configuration import Configuration
+from solar.control.discovery import finders
+from solar.control.heap import keep_what_is_freed
 from solar.control.keys import Access, access
 from solar.control.listen import listen
 from solar.control.reload import FileWatch
 from solar.control.server import Server
 from solar.control.settings import Settings
+from solar.control.words import Source
 from solar.edge.requestlog import BatchedLines
 from solar.edge.tasks import Tasks
 from solar.router import Router
@@ -39,6 +41,7 @@ class Listening:
     url: str  # as a client on this machine reaches it
     everywhere: bool  # other machines reach it too, on every address of this one
     backends: int
+    discover: tuple[Source, ...]  # where it looks for more
     access: Access
 
 
@@ -49,21 +52,32 @@ def serve(configuration: Configuration, greet: Callable[[Listening], None]) -> i
     """
     settings = configuration.settings
     log_to(sys.stderr, settings)
-    sockets = listen(settings.host, settings.port, reuse_port=settings.reuse_port)
-    addresses = [sock.getsockname()[0] for sock in sockets]
-    admitted = access(settings.api_keys, settings.allowed_hosts, addresses, Path(settings.data_dir))
-    router = make_router(configuration, admitted)
-    _warn(configuration, admitted)
-    gc.freeze()  # what is loaded by now stays: let the collector look at what requests make, and not so often
-    gc.set_threshold(10_000, 20, 50)
-    allow_files(FILES_WANTED)
-    url = url_of(sockets[0], tls=configuration.certificate is not None)
-    ready = partial(greet, Listening(url, everywhere(sockets), len(configuration.backends), admitted))
+    with contextlib.ExitStack() as held:
+        sockets = listen(settings.host, settings.port, reuse_port=settings.reuse_port)
+        for sock in sockets:
+            held.enter_context(sock)
+        addresses = [sock.getsockname()[0] for sock in sockets]
+        admitted = access(settings.api_keys, settings.allowed_hosts, addresses, Path(settings.data_dir))
+        router = make_router(configuration, admitted, sockets[0].getsockname()[1])
+        _warn(configuration, admitted)
+        keep_what_is_freed()
+        gc.freeze()  # what is loaded by now stays: let the collector look at what requests make, and not so often
+        gc.set_threshold(10_000, 20, 50)
+        allow_files(FILES_WANTED)
+        url = url_of(sockets[0], tls=configuration.certificate is not None)
+
+        def ready() -> None:
+            greet(Listening(url, everywhere(sockets), len(router.backends), configuration.discover, admitted))
+
+        return _serve(_run(configuration, router, sockets, ready))
+
+
+def _serve(running: Coroutine[Any, Any, int]) -> int:
     with (
         contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError),
         asyncio.Runner(loop_factory=loop_factory()) as runner,
     ):
-        return runner.run(_run(configuration, router, sockets, ready))
+        return runner.run(running)
     return 130
 
 
@@ -75,11 +89,12 @@ def log_to(stream: TextIO, settings: Settings) -> None:
     _log.setLevel(settings.log_level.upper())
 
 
-def make_router(configuration: Configuration, admitted: Access) -> Router:
-    """The router that a configuration describes."""
+def make_router(configuration: Configuration, admitted: Access, port: int) -> Router:
+    """The router that a configuration describes, behind our own `port`. Raises MissingExtra."""
     settings = configuration.settings
     return Router(
         configuration.backends,
+        discoverers=finders(configuration, not_ports=(port,)),
         default_backend=settings.default_backend,
         health_check_interval=settings.health_check_interval,
         session_affinity=settings.session_affinity,
@@ -153,8 +168,11 @@ def _warn(configuration: Configuration, admitted: Access) -> None:
     """What the owner should know, and need not be stopped for."""
     for warning in configuration.warnings:
         _log.warning("%s", warning)
-    if not configuration.backends:
-        _log.warning("there is no backend to route to; name one with --backend NAME=URL or in solar.toml")
+    if not configuration.backends and not configuration.discover:
+        _log.warning(
+            "there is no backend to route to; let them be found with --discover local or --discover docker, "
+            "or name one with --backend NAME=URL or in solar.toml"
+        )
     kept = admitted.kept
     if kept is not None and kept.set_aside is not None:
         _log.warning("the key file was damaged: it is kept as %s, and a new key was made", kept.set_aside)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from solar.control.configfile import Stamp, open_to_everyone, reason, stamp
+from solar.config.files import Stamp, open_to_everyone, reason, stamp
 from solar.errors import InvalidSettings
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")

@@ -1,4 +1,4 @@
-"""What `solar doctor` looks at: the machine, then each backend."""
+"""What `solar doctor` looks at: the machine, what discovery sees, then each backend."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,16 +14,19 @@ from solar.control.app import FILES_WANTED, allow_files, url_of
 from solar.control.certificate import Certificate
 from solar.control.configuration import Configuration
 from solar.control.diagnosis import TIMEOUT, Diagnosis, diagnose_backend
+from solar.control.discovery import finders
 from solar.control.extra import missing
 from solar.control.listen import listen
+from solar.control.survey import View, routed, surveying
 from solar.core.backend import Backend
 from solar.edge.fetch import FetchFailed, fetch
 from solar.edge.tasks import Tasks
 from solar.edge.upstream import HttpUpstream
-from solar.errors import InvalidSettings
+from solar.errors import InvalidSettings, MissingExtra
 
 FILES_NEEDED = 4096
 EXPIRES_SOON = 14  # days
+_FIND_THEM = "let them be found with --discover local or --discover docker"
 
 
 async def checkup(configuration: Configuration) -> list[Diagnosis]:
@@ -30,17 +34,43 @@ async def checkup(configuration: Configuration) -> list[Diagnosis]:
     tasks = Tasks(logging.getLogger("solar"))
     upstream = HttpUpstream(tasks)
     try:
-        backends = [diagnose_backend(backend, upstream) for backend in configuration.backends]
-        port, *examined = await asyncio.gather(_port(configuration, upstream), *backends)
+        port, seen = await asyncio.gather(_port(configuration, upstream), _discovered(configuration))
+        backends = routed(seen, configuration.backends)
+        examined = await asyncio.gather(*(diagnose_backend(backend, upstream) for backend in backends))
     finally:
         await upstream.close()
         await tasks.stop()
-    if not examined:
-        advice = "name one with --backend NAME=URL, SOLAR_BACKEND, or [[backends]] in solar.toml"
-        examined = [Diagnosis("backends", False, "there is none to route to", advice)]
+    examined = [*(diagnosis for view in seen for diagnosis in diagnose_view(view)), *examined]
+    if not backends:
+        named = "name one with --backend NAME=URL, SOLAR_BACKEND, or [[backends]] in solar.toml"
+        look = "look what was tried: solar discover" if configuration.discover else _FIND_THEM
+        advice = f"{look}; or {named}"
+        examined = [*examined, Diagnosis("backends", False, "there is none to route to", advice)]
     shown = [diagnose_certificate(configuration.certificate, time.time())] if configuration.certificate else []
     machine = [_data_dir(Path(configuration.settings.data_dir)), _packages(), _loop(), _files()]
     return [port, *shown, *machine, *examined]
+
+
+async def _discovered(configuration: Configuration) -> tuple[View, ...]:
+    try:
+        looking = finders(configuration)
+    except MissingExtra as error:
+        return (View("discovery", (), error.message),)
+    async with surveying() as survey:
+        return await survey.look(looking)
+
+
+def diagnose_view(view: View) -> Iterator[Diagnosis]:
+    """What one discoverer sees that somebody can do something about."""
+    if view.wrong:
+        found, _, advice = view.wrong.partition("; ")
+        yield Diagnosis(view.source, False, found, advice)
+    for seen in view.seen:
+        sighting = seen.sighting
+        if sighting.advice:
+            tried = [f"{one.address.url}: {one.outcome}" for one in sighting.tried]
+            found = "; ".join(filter(None, (sighting.reason, *tried))) or "it is not routed to"
+            yield Diagnosis(f"{view.source} {sighting.name}", sighting.backend is not None, found, sighting.advice)
 
 
 async def _port(configuration: Configuration, upstream: HttpUpstream) -> Diagnosis:

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from solar.config.fields import nearest
+from solar.config.files import Stamp
 from solar.control.certificate import Certificate, read_certificate
-from solar.control.configfile import ConfigFile, Stamp, read_config
-from solar.control.fields import nearest
+from solar.control.configfile import ConfigFile, read_config
 from solar.control.settings import BACKENDS, CONFIG, SERVER, SETTINGS, Setting, Settings
+from solar.control.words import Source, source_of
 from solar.core.backend import Backend, parse_url
+from solar.discovery.docker.images import ImageRule
 from solar.errors import InvalidBackend, InvalidSettings
 
 _NAMED_URL = re.compile(r"([\w.@+-]+)=(.*)", re.DOTALL)
@@ -33,6 +36,17 @@ class Configuration:
     def backends(self) -> tuple[Backend, ...]:
         """All of them."""
         return (*self.named, *(self.file.backends if self.file else ()))
+
+    @property
+    def discover(self) -> tuple[Source, ...]:
+        """Where to look for more."""
+        where = self.said_by.get("discover", "")
+        return tuple(dict.fromkeys(source_of(word, where) for word in self.settings.discover))
+
+    @property
+    def image_rules(self) -> tuple[ImageRule, ...]:
+        """Which images are engines, beside those that are known to be."""
+        return self.file.image_rules if self.file else ()
 
     @property
     def read(self) -> tuple[Path, ...]:
@@ -125,11 +139,12 @@ def backend_from(text: str, where: str) -> Backend:
         raise InvalidSettings(f"{where}: {error.message}") from None
 
 
-def changed(before: Settings, after: Settings) -> tuple[str, ...]:
+def changed(before: Configuration, after: Configuration) -> tuple[str, ...]:
     """The settings that differ and need a restart: another certificate does not, a first or none does."""
-    followed = ("tls_cert", "tls_key") if before.tls_cert and after.tls_cert else ()
+    followed = ("tls_cert", "tls_key") if before.settings.tls_cert and after.settings.tls_cert else ()
     names = (setting.name for setting in SERVER if setting.name not in followed)
-    return tuple(name for name in names if getattr(before, name) != getattr(after, name))
+    differ = tuple(name for name in names if getattr(before.settings, name) != getattr(after.settings, name))
+    return differ if before.image_rules == after.image_rules else (*differ, "image_rules")
 
 
 def _name_of(url: str) -> str:
@@ -152,8 +167,10 @@ def _check(settings: Settings, said_by: Mapping[str, str], named: tuple[Backend,
     ids = [backend.id for backend in (*named, *(file.backends if file else ()))]
     if file is not None and (twice := _twice(ids)):
         raise InvalidSettings(f"{file.path}: [[backends]]: the name {twice!r} is taken by a flag or a variable")
+    for word in settings.discover:
+        source_of(word, said_by["discover"])
     default = settings.default_backend
-    if default is not None and default not in ids:
+    if default is not None and default not in ids and not settings.discover:  # one that is found may bear the name
         known = ", ".join(ids) or "none"
         raise InvalidSettings(
             f"{said_by['default_backend']}: there is no backend {default!r}{nearest(default, ids)} (known: {known})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -16,6 +16,10 @@ from solar.edge.probe import HEALTH_PATHS, probe
 from solar.edge.upstream import HttpUpstream, key_of
 
 TIMEOUT = 5.0  # seconds for each question
+_SLOTS = (
+    "it works on {0} at a time: with max_in_flight = {0} the others wait in the gateway's queue, "
+    "from which they may go to another backend"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ async def diagnose_backend(backend: Backend, upstream: HttpUpstream) -> Diagnosi
         seen = await probe(upstream, backend, backend.type, seconds=TIMEOUT)
         if seen.state == "failed":
             return Diagnosis(about, False, seen.reason, "until this is so no longer, no request is sent to it")
+        if seen.slots and backend.max_in_flight is None:
+            return replace(found, advice=_SLOTS.format(seen.slots))
     return found
 
 

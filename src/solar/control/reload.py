@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from solar.control.configfile import Stamp, stamp
+from solar.config.files import Stamp, stamp
 from solar.control.configuration import Configuration, changed
 from solar.errors import InvalidSettings
 
@@ -20,7 +20,7 @@ class FileWatch:
     def __init__(
         self, configuration: Configuration, apply: Callable[[Configuration], None], log: logging.Logger
     ) -> None:
-        self._started = configuration.settings  # what the process runs with until it is restarted
+        self._started = configuration  # what the process runs with until it is restarted
         self._current = configuration
         self._apply = apply
         self._log = log
@@ -78,7 +78,7 @@ class FileWatch:
         )
         for warning in fresh.warnings:
             self._log.warning("%s", warning)
-        if waiting := changed(self._started, fresh.settings):
+        if waiting := changed(self._started, fresh):
             self._log.warning("config has changes that need a restart: %s", ", ".join(waiting))
         return True
 

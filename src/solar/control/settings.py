@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from solar.control.fields import Field, fields_of
+from solar.config.fields import Field, fields_of
 
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Size = Annotated[int, Meta(ge=1024, le=1 << 40)]
@@ -68,6 +68,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reuse_port: Annotated[
         bool, Meta(description="Whether other processes with this setting may listen on the same port.")
     ] = False
+    discover: Annotated[
+        Words,
+        Meta(
+            description="Where to look for backends: `docker` (`docker:URL` is another Docker Engine), `local` (this "
+            "machine's usual ports), `dns:NAME:PORT`, `dns:_SRV_NAME`, `file:PATH`, `mdns` (the local network).",
+            examples=[["docker", "local"]],
+        ),
+    ] = ()
     data_dir: Annotated[str, Meta(min_length=1, description="Directory for what must outlive a restart.")] = "data"
     default_backend: Annotated[
         str | None,

@@ -100,7 +100,7 @@ class Backend:
     base_path: str | None = None  # what stands before `/chat/completions`; default: `/v1` under the URL's path
     ca_file: str | None = None  # PEM bundle that signs an https backend's certificate
     verify: bool = True  # False accepts any certificate
-    source: str = "static"  # who named it: static, api, fleet, docker, local, or a discoverer's own name
+    source: str = "static"  # who named it: static, api, fleet, or the name of its discoverer
     other_urls: tuple[str, ...] = ()  # behind which the same engine answers: found there too, it is no second backend
     upstream: Any = field(default=None, repr=False, compare=False)  # a transport of its own: see solar.Upstream
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from solar.core.backend import Model
 from solar.core.member import Member
@@ -27,10 +27,11 @@ class Route(NamedTuple):
 class Catalog:
     """Model name or alias -> candidates."""
 
-    __slots__ = ("_prefixes", "_routes", "_routes_of")
+    __slots__ = ("_prefixes", "_routes", "_routes_of", "named")
 
     def __init__(self, routes: Mapping[str, Route]) -> None:
         self._routes = routes
+        self.named = routes.get  # the route of exactly this name or alias
         self._prefixes: dict[tuple[str, str], Route | None] = {}
         of: dict[str, list[str]] = {}
         for name, route in routes.items():
@@ -118,9 +119,9 @@ def known_sizes(members: Iterable[Member]) -> dict[tuple[str, str], float]:
     return sizes
 
 
-def facts_of(candidate: Candidate) -> Mapping[str, Any]:
-    """The backend's own object for the candidate's model; empty where it never listed it."""
+def told_of(candidate: Candidate) -> Model:
+    """The candidate's model as its backend listed it; nothing but its name where it never did."""
     for model in candidate.member.models:
         if model.id == candidate.model:
-            return model.facts
-    return Model(candidate.model).facts
+            return model
+    return Model(candidate.model)

@@ -65,11 +65,6 @@ def wire_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % (name, value) for name, value in headers])
 
 
-def pairs_of(wire: bytes) -> Headers:
-    """What `wire_of` wrote, as pairs again."""
-    return [(name, value) for name, _, value in (line.partition(b": ") for line in wire.split(b"\r\n") if line)]
-
-
 class Block:
     """Headers that are sent more than once: as pairs, and as HTTP/1.1 writes them. Never changed."""
 

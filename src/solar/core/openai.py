@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import count
 from operator import call
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -22,7 +22,7 @@ _SMALL = 65_536  # bytes; a body up to this has too few fields to fill the memor
 _LAST_SECOND = 253_402_300_799  # of the year 9999: what RFC 3339 can still write
 
 
-class Peek(NamedTuple):
+class Peek(msgspec.Struct, frozen=True, gc=False):
     """What routing needs to know of a request body; the body itself stays as it came."""
 
     model: str | None  # as the client wrote it, "" included; None where it names none

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from solar.core.affinity import order
 from solar.core.attempts import RetryBudget
 from solar.core.backend import Backend, Model
@@ -34,7 +36,7 @@ class Waiter(Protocol):
         ...
 
 
-class Pick(NamedTuple):
+class Pick(msgspec.Struct, frozen=True, gc=False):
     """A decision to send."""
 
     candidate: Candidate
@@ -183,7 +185,9 @@ class Roster:
 
     def resolve(self, model: str) -> Route | None:
         """Who serves `model`, "" where none is named; the default backend takes what nobody has. None: nobody."""
-        route = self.catalog.resolve(model, self.options.prefix_fallback) if model else None
+        route = self.catalog.named(model)
+        if route is None and model:
+            route = self.catalog.resolve(model, self.options.prefix_fallback)
         if route is None and self.options.default_backend is not None:
             member = self.members.get(self.options.default_backend)
             if member is not None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from solar.core.backend import Address, Backend
 
-PRECEDENCE = ("static", "api", "fleet", "docker", "local")  # other sources come after these
+# What a person wrote comes before what was found, and who knows more of an engine before who only saw that it listens.
+PRECEDENCE = ("static", "api", "file", "fleet", "docker", "dns", "local", "mdns")  # other sources come after these
 
 
 class Sources:
@@ -62,4 +63,5 @@ class Sources:
 def _place(backend: Backend) -> tuple[int, str]:
     """Sources that have no place of their own stand in alphabetical order: one of them speaks, not all."""
     source = backend.source
-    return (PRECEDENCE.index(source) if source in PRECEDENCE else len(PRECEDENCE), source)
+    kind = source.partition(":")[0]  # "file:/etc/solar/more.toml" is a file
+    return (PRECEDENCE.index(kind) if kind in PRECEDENCE else len(PRECEDENCE), source)

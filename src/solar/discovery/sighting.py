@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from solar.core.backend import Backend
+
+# Why no engine answered: nobody listens; no such host; no way there; not a byte in time; the connection was closed
+# before an answer; what answers is no engine.
+Failed = Literal["refused", "unknown name", "unreachable", "silent", "cut", "foreign"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,7 @@ class Tried:
     address: Address
     answered: bool  # an engine is there; it may still be loading, or want another key
     outcome: str  # in human words: "llamacpp, with 2 models", "nothing listens"
+    failed: Failed | None = None  # the same in one word, where no engine answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Sighting:
     backend: Backend | None = None  # None: it is not routed to
     reason: str = ""  # why it is not, or what is odd about it
     advice: str = ""  # what to do about that
+    blind: bool = False  # it is a source itself, or a part of one, that could not be looked at
 
 
 @runtime_checkable

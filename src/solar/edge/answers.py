@@ -31,11 +31,25 @@ def _has_retry_advice(headers: Headers) -> bool:
     return any(name in (b"retry-after", b"retry-after-ms", b"x-should-retry") for name, _ in headers)
 
 
-def route_lines(record: Record, attempts: int) -> bytes:
-    """What we have to say about the way that a request took, as HTTP/1.1 writes it."""
+def route_pairs(record: Record) -> Headers:
+    """What we have to say about the way that a request took."""
+    pairs = [
+        (b"x-request-id", record.id.encode("latin-1")),
+        (b"x-solar-attempts", b"%d" % record.attempts),
+        (b"x-solar-overhead-ms", b"%.3f" % (record.overhead * 1000)),
+    ]
+    if record.backend:
+        pairs.append((b"x-solar-backend", record.backend.encode("utf-8")))
+    if record.session_broken:
+        pairs.append((b"x-session-broken", b"true"))
+    return pairs
+
+
+def route_lines(record: Record) -> bytes:
+    """The same as HTTP/1.1 writes it, in one piece: it is said with each answer."""
     lines = b"x-request-id: %b\r\nx-solar-attempts: %d\r\nx-solar-overhead-ms: %.3f\r\n" % (
         record.id.encode("latin-1"),
-        attempts,
+        record.attempts,
         record.overhead * 1000,
     )
     if record.backend:

@@ -10,11 +10,13 @@ import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from solar.core.headers import Block, Headers, pairs_of, value_of
-from solar.edge.answers import error_answer
+from solar.core.headers import Block, Headers
+from solar.core.record import Record
+from solar.edge.answers import error_answer, route_pairs
 from solar.edge.exchange import Exchange
+from solar.edge.heads import LONGEST, KnownHeads
 from solar.edge.reception import BODY_SECONDS, Reception
-from solar.edge.request import Answer, ClientRequest
+from solar.edge.request import Answer, Asked, ClientRequest
 from solar.edge.tasks import Tasks
 from solar.errors import InvalidRequest, SolarError, UpstreamFailed
 
@@ -25,7 +27,6 @@ Send = Callable[[Message], Awaitable[None]]
 
 HIGH_WATER = 64 * 1024  # bytes for a slow client that wait here before reading upstream stops
 HTTP10_ANSWER = 16 * 1024 * 1024  # bytes of an answer that are collected for a client that knows no chunks
-WATCH_AFTER = 0.05  # seconds of an exchange, before anybody asks whether its client has left: most are over by then
 
 
 class AsgiDoor:
@@ -34,21 +35,23 @@ class AsgiDoor:
     def __init__(self, reception: Reception, tasks: Tasks) -> None:
         self._reception = reception
         self._tasks = tasks
+        self._known: KnownHeads[tuple[Any, ...], Asked] = KnownHeads()
         self._reading: dict[asyncio.Task[Any], float] = {}  # who waits for a piece of a body, since when
+        self._unwatched: set[AsgiClient] = set()  # whose exchanges began since the last tick: most are soon over
         reception.relay.on_tick.append(self._tick)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         peer = scope.get("client")
         method = scope["method"]
-        asked = self._reception.read(method, route_path(scope), scope.get("query_string", b""), scope["headers"])
+        asked, length = self._ask(scope)
         request = self._reception.arrive(asked, peer[0] if peer else "")
         if request.answer is not None:
             await _reply(send, method, request.answer)
             return
         if request.endpoint is not None:
             try:
-                body = await self._read_body(request, asked.headers, receive)
+                body = await self._read_body(request, length, receive)
                 if body is not None:
                     self._reception.complete(request, body)
             except SolarError as error:
@@ -61,42 +64,64 @@ class AsgiDoor:
                 self._reception.left_early(request)
                 return
         http10 = scope.get("http_version") in ("1.0", "1")  # granian writes "1"
-        client = AsgiClient(asked.cors, http10=http10)
-        await self._exchange(request, client, receive, _head_only(send) if method == "HEAD" else send)
+        client = AsgiClient(asked.cors, receive, http10=http10)
+        client.exchange = exchange = Exchange(self._reception.relay, client, request)
+        exchange.begin()
+        self._unwatched.add(client)
+        try:
+            await client.carry(_head_only(send) if method == "HEAD" else send)
+        except OSError:  # how servers tell that the client is gone
+            exchange.client_gone()
+        finally:
+            self._unwatched.discard(client)
+            if client.watching is not None:
+                client.watching.cancel()
+            exchange.client_gone()  # cancelled by the server, or nothing at all when it is over
 
-    async def _read_body(self, request: ClientRequest, headers: Headers, receive: Receive) -> bytes | None:
+    def _ask(self, scope: Scope) -> tuple[Asked, bytes | None]:
+        """What a head means, remembered where the next one will say the same; and the body's length, as it says."""
+        headers: Headers = []
+        length: bytes | None = None
+        for name, value in scope["headers"]:
+            if name != b"content-length":
+                headers.append((name, value))
+            elif length is None:
+                length = value
+        method, query = scope["method"], scope.get("query_string", b"")
+        key = (method, scope["path"], scope.get("root_path"), query, *headers)
+        asked = self._known.get(key)
+        if asked is None:
+            asked = self._reception.read(method, route_path(scope), query, headers)
+            size = len(scope["path"]) + len(query) + sum(len(name) + len(value) for name, value in headers)
+            if asked.endpoint is not None and asked.refusal is None and size <= LONGEST:
+                self._known.keep(key, asked)
+        return asked, length
+
+    async def _read_body(self, request: ClientRequest, declared: bytes | None, receive: Receive) -> bytes | None:
         """Read the body within its limits; None when the client left before its end."""
         reception = self._reception
         expected: int | None = None
-        declared = value_of(headers, b"content-length")
         if declared is not None and declared.isdigit():
             # Nineteen digits are too many bytes for anyone; int() itself refuses some thousands of them.
             expected = int(declared[:19])
             reception.reserve(request, expected)
         received = bytearray()  # one buffer: kept apart, pieces of a byte or two would take twenty times their size
         size = 0
-        while True:
-            message = await self._receive(receive)
-            if message["type"] != "http.request":
-                return None
-            part: bytes = message.get("body", b"")
-            size += len(part)
-            if size > request.reserved:
-                reception.reserve(request, size - request.reserved)
-            if not message.get("more_body", False):
-                break
-            received += part
-        if expected is not None and size != expected:
-            return None
-        return bytes(received + part) if received else part
-
-    async def _receive(self, receive: Receive) -> Message:
-        """The next message, or InvalidRequest where it takes too long. A timer each would cost as much as the rest."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # for the type checker: ASGI applications run in tasks
-        self._reading[task] = self._reception.relay.clock()
         try:
-            return await receive()
+            while True:
+                self._reading[task] = reception.relay.clock()  # a timer for each piece would cost as much as the rest
+                message = await receive()
+                if message["type"] != "http.request":
+                    return None
+                part: bytes = message.get("body", b"")
+                size += len(part)
+                if size > request.reserved:
+                    reception.reserve(request, size - request.reserved)
+                if not message.get("more_body", False):
+                    break
+                received += part
         except asyncio.CancelledError:
             if task in self._reading or task.uncancel():  # it was the server
                 raise
@@ -105,32 +130,27 @@ class AsgiDoor:
             ) from None
         finally:
             self._reading.pop(task, None)
+        if expected is not None and size != expected:
+            return None
+        return bytes(received + part) if received else part
 
     def _tick(self, now: float) -> None:
         for task in [task for task, since in self._reading.items() if now - since > BODY_SECONDS]:
             del self._reading[task]
             task.cancel()
-
-    async def _exchange(self, request: ClientRequest, client: AsgiClient, receive: Receive, send: Send) -> None:
-        exchange = Exchange(self._reception.relay, client, request)
-        client.exchange = exchange
-        exchange.begin()
-        watcher = _Watcher(receive, exchange, client, self._tasks)
-        try:
-            await client.carry(send)
-        except OSError:  # how servers tell that the client is gone
-            exchange.client_gone()
-        finally:
-            watcher.stop()
-            exchange.client_gone()  # cancelled by the server, or nothing at all when it is over
+        unwatched, self._unwatched = self._unwatched, set()
+        for client in unwatched:
+            client.watching = self._tasks.spawn(client.watch(), "client")
 
 
 class AsgiClient:
     """The client of one exchange, behind ASGI's `send`."""
 
-    def __init__(self, cors: Headers, *, http10: bool) -> None:
+    def __init__(self, cors: Headers, receive: Receive, *, http10: bool) -> None:
         self.cors = cors
         self.exchange: Exchange | None = None
+        self.watching: asyncio.Task[None] | None = None
+        self._receive = receive
         self._http10 = http10
         self._start: tuple[int, Headers] | None = None
         self._sized = False  # the answer tells its length
@@ -141,13 +161,14 @@ class AsgiClient:
         self._full = False
         self._wake: asyncio.Future[None] | None = None
 
-    def head(self, status: int, headers: Block, route: bytes, length: int | None) -> None:
-        said = [*headers.pairs, *pairs_of(route), *self.cors]
+    def head(self, status: int, headers: Block, record: Record, length: int | None) -> None:
+        said = [*headers.pairs, *route_pairs(record), *self.cors]
         if length is not None and status not in (204, 304):
             self._sized = True
             said.append((b"content-length", b"%d" % length))
         self._start = (status, said)
-        self._rouse()
+        if self._wake is not None:
+            self._rouse()
 
     def write(self, data: bytes) -> None:
         self._parts.append(data)
@@ -155,25 +176,37 @@ class AsgiClient:
         if self._size > HIGH_WATER and not self._full and not self._http10 and self.exchange is not None:
             self._full = True
             self.exchange.client_full()
-        self._rouse()
+        if self._wake is not None:
+            self._rouse()
 
     def end(self) -> None:
         self._ended = True
-        self._rouse()
+        if self._wake is not None:
+            self._rouse()
 
     def abort(self) -> None:
         self._aborted = True
-        self._rouse()
+        if self._wake is not None:
+            self._rouse()
 
     def _rouse(self) -> None:
-        wake = self._wake
+        wake, self._wake = self._wake, None
         if wake is not None and not wake.done():
             wake.set_result(None)
 
-    async def _more(self) -> None:
-        self._wake = asyncio.get_running_loop().create_future()
-        await self._wake
-        self._wake = None
+    def _more(self) -> asyncio.Future[None]:
+        self._wake = wake = asyncio.get_running_loop().create_future()
+        return wake
+
+    async def watch(self) -> None:
+        """Ask whether the client has left, while the answer is being made: ASGI tells only those who ask."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                if self.exchange is not None:
+                    self.exchange.client_gone()
+                self.abort()  # nobody will wake it any more
+                return
 
     async def carry(self, send: Send) -> None:
         """Send what the exchange says. To return before the end is how ASGI cuts an answer."""
@@ -229,35 +262,6 @@ class AsgiClient:
         headers = [*headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-
-class _Watcher:
-    """ASGI shows that a client left only to those who ask: this one asks while the answer is being made."""
-
-    def __init__(self, receive: Receive, exchange: Exchange, client: AsgiClient, tasks: Tasks) -> None:
-        self._receive = receive
-        self._exchange = exchange
-        self._client = client
-        self._tasks = tasks
-        self._task: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._begin)
-
-    def _begin(self) -> None:
-        self._task = self._tasks.spawn(self._watch(), "client")
-
-    def stop(self) -> None:
-        """The answer is over."""
-        self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _watch(self) -> None:
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self._exchange.client_gone()
-                self._client.abort()  # nobody will wake it any more
-                return
 
 
 def _head_only(send: Send) -> Send:

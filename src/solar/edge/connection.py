@@ -11,6 +11,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from msgspec import structs
 
 from solar.core.attempts import Outcome
 from solar.core.backend import Origin
@@ -121,9 +122,9 @@ class Connection(asyncio.Protocol):
         else:
             head = wire + b"\r\n"
         if len(body) <= JOIN_BELOW:
-            self.transport.write(head + body)
+            self._pool.outbox.write(self.transport, head + body)
         else:
-            self.transport.writelines((head, body))
+            self._pool.outbox.write(self.transport, head, body)
 
     def _read_head(self, data: bytes) -> bytes:
         """Collect and read the head; returns the bytes behind it."""
@@ -210,7 +211,7 @@ class Connection(asyncio.Protocol):
         if call is None or call.sink is None:
             return
         if len(call.request.body) > JOIN_BELOW:  # it is never sent again: streams must not keep it in memory
-            call.request = call.request._replace(body=b"")
+            call.request = structs.replace(call.request, body=b"")
         call.sink.head(status, headers, length)
         if length == 0 and self._mode == _LENGTH and self.call is call:
             self._finish(clean=not has_rest)

@@ -137,4 +137,4 @@ class Cycle:
             elif name not in _OURS:
                 headers.append((name, value))
         self.begun = True
-        self._reply.head(status, Block(headers), b"", self._left)
+        self._reply.head(status, Block(headers), None, self._left)

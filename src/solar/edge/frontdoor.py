@@ -70,6 +70,7 @@ class FrontDoor(Reader, asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """A client of an inference that closes its side has left; others still get their answer."""
+        self.hall.outbox.hand_over(self.transport)  # False below closes the connection
         front = self._line[0] if self._line else None
         if front is None or front.answered or not front.complete:
             return False
@@ -196,7 +197,7 @@ class FrontDoor(Reader, asyncio.Protocol):
         """Tell a client that waits for a sign to go on."""
         if incoming.expects_continue:
             incoming.continued = True
-            self.transport.write(_CONTINUE)
+            self.write(_CONTINUE)
 
     def _begin(self, incoming: Incoming) -> None:
         """Its body is complete: hand it over."""
@@ -204,7 +205,7 @@ class FrontDoor(Reader, asyncio.Protocol):
         if request is None or incoming.exchange is not None:
             return
         if self._eof:
-            self.transport.close()
+            self.close()
             return
         if request.endpoint is not None:
             try:
@@ -236,7 +237,7 @@ class FrontDoor(Reader, asyncio.Protocol):
         if not incoming.complete and incoming.unread() > SKIP:
             incoming.keep_alive = False
         reply = Reply(self, incoming, [])
-        reply.head(answer.status, Block(answer.headers), b"", len(answer.body))
+        reply.head(answer.status, Block(answer.headers), None, len(answer.body))
         if answer.body:
             reply.write(answer.body)
         reply.end()
@@ -259,11 +260,12 @@ class FrontDoor(Reader, asyncio.Protocol):
         """An answer broke: what was written still goes out, and then the connection closes without the answer's end."""
         self._deaf = True
         if reset:
+            self.hall.outbox.hand_over(self.transport)
             reset_on_close(self.transport)
             if self.hall.tls:  # closing would take leave first, as if the answer had ended
                 asyncio.get_running_loop().call_soon(self.transport.abort)
                 return
-        self.transport.close()
+        self.close()
 
     def _next(self, done: Incoming) -> None:
         self._line.popleft()
@@ -293,6 +295,15 @@ class FrontDoor(Reader, asyncio.Protocol):
             self._advancing = False
 
     # --- the connection
+
+    def write(self, data: bytes) -> None:
+        """Send it, with whatever else is written in this turn of the loop."""
+        self.hall.outbox.write(self.transport, data)
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+        self.hall.outbox.hand_over(self.transport)
+        self.transport.close()
 
     def _refuse_input(self, error: SolarError) -> None:
         """What comes is no HTTP that we read: answer what is under way, then say why, then close."""
@@ -338,9 +349,10 @@ class FrontDoor(Reader, asyncio.Protocol):
     def _close(self, *, linger: bool) -> None:
         self._deaf = True
         if not linger:
-            self.transport.close()
+            self.close()
         elif not self.transport.is_closing():
             self._mind_the_queue()
+            self.hall.outbox.hand_over(self.transport)
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.close)
@@ -348,7 +360,7 @@ class FrontDoor(Reader, asyncio.Protocol):
     def shutdown(self) -> None:
         """The server stops: close when idle, else after the answer that is under way."""
         if not self._line or self._line[0].answered:
-            self.transport.close()
+            self.close()
         for incoming in self._line:
             incoming.keep_alive = False
 

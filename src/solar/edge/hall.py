@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from solar.edge.heads import KnownHeads
 from solar.edge.incoming import KnownRequest
+from solar.edge.outbox import Outbox
 from solar.edge.reception import Reception
 from solar.edge.tasks import Tasks
 
@@ -43,7 +44,8 @@ class Hall:
         self.now = reception.relay.clock()  # as of the last tick: near enough for patience of many seconds
         self.app = app  # for the paths that the router does not know
         self.tls = tls
-        self.heads: KnownHeads[KnownRequest] = KnownHeads()
+        self.heads: KnownHeads[bytes, KnownRequest] = KnownHeads()
+        self.outbox = Outbox()
         self._state = state
         self._tasks = tasks
         self._standing: list[tuple[bytes, bytes]] = []

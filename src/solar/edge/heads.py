@@ -6,10 +6,12 @@ Clients and engines say the same head again and again on a connection, but for t
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from solar.core.backend import Origin
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 MOST = 256  # heads that are kept
@@ -39,19 +41,19 @@ def line_and_host(method: bytes, target: bytes, origin: Origin) -> bytes:
     return b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, target, origin.authority.encode("ascii"))
 
 
-class KnownHeads(Generic[T]):
+class KnownHeads(Generic[K, T]):
     """What was understood of heads, by their keys. When it is full it forgets all: the usual few are soon back."""
 
     __slots__ = ("_known", "get")
 
     def __init__(self) -> None:
-        self._known: dict[bytes, T] = {}
+        self._known: dict[K, T] = {}
         self.get = self._known.get
 
     def __repr__(self) -> str:
         return f"<KnownHeads {len(self._known)}>"
 
-    def keep(self, key: bytes, meaning: T) -> None:
+    def keep(self, key: K, meaning: T) -> None:
         """Remember it."""
         if len(self._known) >= MOST:
             self._known.clear()

@@ -41,7 +41,7 @@ class Incoming:
         "version",
     )  # fmt: skip
 
-    def __init__(self, known: KnownRequest | None = None, length: int | None = None) -> None:
+    def __init__(self, known: KnownRequest | None = None, length: int | None = None, body: bytes = b"") -> None:
         if known is None:
             self.method = ""
             self.target = b""
@@ -56,10 +56,10 @@ class Incoming:
         self.key: bytes | None = None  # what its head may be known by
         self.length = length  # of its body in bytes, as its head says; None where it says none
         self.version = "1.1"
-        self.complete = False  # its body too
+        self.size = len(body)  # bytes of body that came
+        self.complete = self.size == length  # its body is here too
         self.keep_alive = True
-        self.size = 0  # bytes of body that came
-        self._body: bytes | bytearray = b""
+        self._body: bytes | bytearray = body
         self.skipping = False  # the rest of the body is not wanted
         self.started = False  # it was the first in line when its turn came
         self.answered = False

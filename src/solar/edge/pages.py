@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
-from solar.core.catalog import Route, canonical, facts_of
+from solar.core.backend import Model
+from solar.core.catalog import Route, canonical, told_of
 from solar.core.headers import Headers, value_of
 from solar.core.member import Member
 from solar.core.openai import model_object, models_body
@@ -68,7 +70,7 @@ class Pages:
         own = canonical(candidate.model) == route.name
         return model_object(
             candidate.model if own else route.name,
-            facts_of(candidate),
+            _completed(told_of(candidate), route),
             owned_by=candidate.member.type if candidate.member.type not in ("auto", "generic") else "solar",
             created=self._started_at,
         )
@@ -96,6 +98,27 @@ class Pages:
         if any(map(_healthy, self._roster.members.values())):
             return Page(200, _JSON, b'{"status":"ready"}', [])
         return Page(503, _JSON, b'{"status":"not ready","reason":"no backend is healthy"}', [(b"retry-after", b"1")])
+
+
+def _completed(told: Model, route: Route) -> Mapping[str, Any]:
+    """The backend's own facts, and what they lack and we know: its size, and what fits into a request."""
+    # A request may go to any of them: what is promised must fit into the smallest.
+    contexts = [told_of(one).context for one in route.candidates if _may_serve(one.member)]
+    context = min((context for context in contexts if context), default=None)
+    facts, size = told.facts, told.size
+    learned = {
+        "context_length": context,  # OpenRouter's word
+        "max_model_len": context,  # vLLM's: some clients know the one, some the other
+        "parameter_size": _in_words(size) if size else None,
+    }
+    lacking = {name: value for name, value in learned.items() if value is not None and facts.get(name) is None}
+    return {**facts, **lacking} if lacking else facts
+
+
+def _in_words(billions: float) -> str:
+    """A number of parameters as Ollama writes it, whose word for it `parameter_size` is: "7B", "7.6B", "134.52M"."""
+    number, places, unit = (billions, 1, "B") if billions >= 1 else (billions * 1000, 2, "M")
+    return f"{number:.0f}{unit}" if number == int(number) else f"{number:.{places}f}{unit}"
 
 
 def _healthy(member: Member) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 from solar.core.attempts import Outcome
 from solar.core.backend import LOADS_ON_DEMAND, Backend, Model
 from solar.core.health import says_loading
-from solar.core.size import size_of
+from solar.edge.details import PAGES, Contexts, of_ollama, positive, tokens
 from solar.edge.fetch import Answer, FetchFailed, Sends, fetch
 
 HEALTH_PATHS: Mapping[str, str | None] = {
@@ -18,8 +18,6 @@ HEALTH_PATHS: Mapping[str, str | None] = {
     "lmstudio": None,
     "localai": "/readyz",
 }
-# llama-server shows its health and its list to everybody: only a page that it guards tells whether the key is right.
-_GUARDED = {"llamacpp": "/props"}
 _OWNERS = {
     "llamacpp": "llamacpp",
     "vllm": "vllm",
@@ -27,7 +25,8 @@ _OWNERS = {
     "sglang": "sglang",
     "organization_owner": "lmstudio",
 }
-_ABSURD = 1e18  # parameters, or tokens
+# What lists call the length of context: vLLM and SGLang, OpenRouter, Groq, Mistral.
+_CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "max_context_length")
 
 
 class Finding(NamedTuple):
@@ -39,10 +38,16 @@ class Finding(NamedTuple):
     type: str | None = None  # what the engine is, where it told
     timed_out: bool = False
     refused: bool = False
+    slots: int | None = None  # requests that it works on at once, where it told
 
 
-async def probe(upstream: Sends, backend: Backend, kind: str, *, seconds: float) -> Finding:
-    """One look at a backend: is it up, is it loading, what does it serve. `seconds` is for each question."""
+async def probe(
+    upstream: Sends, backend: Backend, kind: str, *, seconds: float, contexts: Contexts | None = None
+) -> Finding:
+    """One look at a backend: is it up, is it loading, what does it serve. `seconds` is for each question.
+
+    `contexts` keeps what models told once, from one look to the next.
+    """
     try:
         health_path = HEALTH_PATHS.get(kind, "/health")
         if health_path is not None:
@@ -53,14 +58,9 @@ async def probe(upstream: Sends, backend: Backend, kind: str, *, seconds: float)
                 return Finding("failed", f"{health_path} answered {health.status}")
         listed = await fetch(upstream, backend, "GET", backend.prefix + "/models", seconds=seconds)
         finding = _read_list(backend, listed)
-        engine = finding.type if kind == "auto" else kind
-        if finding.type == "ollama" or kind == "ollama":
-            finding = await _with_ollama_sizes(upstream, backend, finding, seconds)
-        elif finding.state == "healthy" and engine in _GUARDED:
-            page = backend.root + _GUARDED[engine]
-            guarded = await fetch(upstream, backend, "GET", page, seconds=seconds)
-            if guarded.status in (401, 403):
-                return finding._replace(state="failed", reason=_locked(backend, page, guarded.status))
+        if finding.state == "healthy":
+            engine = finding.type or "" if kind == "auto" else kind
+            finding = await _with_details(upstream, backend, engine, finding, contexts, seconds)
     except FetchFailed as error:
         return Finding(
             "failed",
@@ -69,6 +69,22 @@ async def probe(upstream: Sends, backend: Backend, kind: str, *, seconds: float)
             refused=error.outcome is Outcome.REFUSED,
         )
     return finding
+
+
+async def _with_details(
+    upstream: Sends, backend: Backend, engine: str, finding: Finding, contexts: Contexts | None, seconds: float
+) -> Finding:
+    """What its list does not say of its models; and whether our key is right, where the list is open to everybody."""
+    models, slots = finding.models or (), None
+    if engine == "ollama":
+        models = await of_ollama(upstream, backend, models, contexts, seconds=seconds)
+    elif engine in PAGES:
+        where, tells = PAGES[engine]
+        page = await fetch(upstream, backend, "GET", backend.root + where, seconds=seconds)
+        if page.status in (401, 403):
+            return finding._replace(state="failed", reason=_locked(backend, backend.root + where, page.status))
+        models, slots = tells(page, models)
+    return finding._replace(models=models or finding.models, slots=slots)
 
 
 def _not_ready(answer: Answer) -> Finding:
@@ -104,7 +120,9 @@ def _read_list(backend: Backend, answer: Answer) -> Finding:
         listing = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, RecursionError):
         return Finding("failed", f"{where} did not answer in JSON")
-    data = listing.get("data") if isinstance(listing, dict) else listing
+    data = listing.get("data", ...) if isinstance(listing, dict) else listing
+    if data is None and isinstance(listing, dict):  # how an Ollama without a model writes an empty list
+        data = []
     if not isinstance(data, list):
         return Finding("failed", f"{where} has no list `data`")
     models = tuple(_model(item) for item in data if isinstance(item, dict) and _name(item))
@@ -120,50 +138,10 @@ def _name(item: Mapping[str, Any]) -> bool:
 def _model(item: dict[str, Any]) -> Model:
     told = item.get("meta")
     meta: dict[str, Any] = told if isinstance(told, dict) else {}
-    params = _positive(meta.get("n_params"))
-    context = _positive(item.get("max_model_len")) or _positive(meta.get("n_ctx")) or _positive(meta.get("n_ctx_train"))
-    return Model(
-        item["id"],
-        size=params / 1e9 if params else None,
-        context=int(context) if context else None,
-        facts=item,
-    )
-
-
-def _positive(value: object) -> float | None:
-    """A number that can be one: integers in JSON may be larger than any float."""
-    return float(value) if isinstance(value, int | float) and value is not True and 0 < value < _ABSURD else None
-
-
-async def _with_ollama_sizes(upstream: Sends, backend: Backend, finding: Finding, seconds: float) -> Finding:
-    """Ollama tells sizes in its own list only."""
-    answer = await fetch(upstream, backend, "GET", backend.root + "/api/tags", seconds=seconds)
-    if answer.status != 200 or finding.models is None:
-        return finding
-    try:
-        tags = msgspec.json.decode(answer.body, type=_Tags)
-    except (msgspec.DecodeError, RecursionError):
-        return finding
-    sizes = {tag.name: size_of(tag.details.parameter_size) for tag in tags.models}
-    models = tuple(_sized(model, sizes.get(model.id)) for model in finding.models)
-    return finding._replace(models=models)
-
-
-def _sized(model: Model, size: float | None) -> Model:
-    return model if size is None else Model(model.id, size, model.context, model.facts)
-
-
-class _Details(msgspec.Struct):
-    parameter_size: str = ""
-
-
-class _Tag(msgspec.Struct):
-    name: str
-    details: _Details = msgspec.field(default_factory=_Details)
-
-
-class _Tags(msgspec.Struct):
-    models: list[_Tag] = msgspec.field(default_factory=list)
+    params = positive(meta.get("n_params"))
+    # Not n_ctx_train: what a model was trained with says nothing of what its server takes.
+    context = tokens(*(item.get(name) for name in _CONTEXT_KEYS), meta.get("n_ctx"))
+    return Model(item["id"], size=params / 1e9 if params else None, context=context, facts=item)
 
 
 def may_be_woken(backend: Backend, kind: str) -> bool:

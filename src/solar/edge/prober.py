@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from solar.core.member import Member
 from solar.core.roster import Roster
+from solar.edge.details import Contexts
 from solar.edge.fetch import Sends
 from solar.edge.probe import Finding, may_be_woken, probe, try_inference
 from solar.edge.relay import Relay
@@ -28,6 +29,7 @@ class Prober:
         self._tasks = tasks
         self._fresh = fresh  # a transport that opens a new connection for each request
         self._log = log
+        self._contexts: Contexts = {}
         self._asking: dict[Member, asyncio.Task[None]] = {}
         self.jitter: Callable[[], float] = random.random
 
@@ -49,7 +51,7 @@ class Prober:
         seconds = DOUBT_SECONDS if doubtful else PROBE_SECONDS
         through: Sends = backend.upstream if backend.upstream is not None else self._fresh
         try:
-            finding = await probe(through, backend, member.type, seconds=seconds)
+            finding = await probe(through, backend, member.type, seconds=seconds, contexts=self._contexts)
             if finding.state == "healthy" and member.stall.stalled and await self._revives(member):
                 member.stall.revived(clock())
                 self._log.info("revived backend=%s", backend.id)

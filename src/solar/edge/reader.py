@@ -15,7 +15,7 @@ _SPENT = HttpRequestParser(None)
 class Reader:
     """The reading half of a connection; the door is the other."""
 
-    def __init__(self, known: KnownHeads[KnownRequest]) -> None:
+    def __init__(self, known: KnownHeads[bytes, KnownRequest]) -> None:
         self._known = known
         self._key: bytes | None = None  # of the head that llhttp is about to read
         self._left = 0  # bytes of body that are still to come for a request whose head was known
@@ -66,15 +66,11 @@ class Reader:
 
     def _read_known(self, known: KnownRequest, data: bytes, length: int, end: int) -> bytes:
         """A request whose head was read before; returns what stands behind it."""
-        incoming = Incoming(known, length)
         body = data[end : end + length]
+        incoming = Incoming(known, length, body)
         self._left = length - len(body)
-        if body:
-            incoming.add(body)
         if self._left:
             self._reading = incoming
-        else:
-            incoming.complete = True
         self._head_came(incoming)
         if body and not incoming.started:
             self._body_came(incoming, len(body))

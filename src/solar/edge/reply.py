@@ -6,6 +6,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from solar.core.headers import Block, Headers, wire_of
+from solar.core.record import Record
+from solar.edge.answers import route_lines
 from solar.edge.incoming import Incoming
 
 if TYPE_CHECKING:
@@ -36,10 +38,13 @@ class Reply:
     def __repr__(self) -> str:
         return f"<Reply to {self._incoming!r}>"
 
-    def head(self, status: int, headers: Block, route: bytes, length: int | None) -> None:
+    def head(self, status: int, headers: Block, record: Record | None, length: int | None) -> None:
+        """`record` is None where an answer never was on its way."""
         incoming = self._incoming
         standing = self._door.hall.standing_headers()
-        lines = [_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status, standing, headers.wire, route]
+        lines = [_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status, standing, headers.wire]
+        if record is not None:
+            lines.append(route_lines(record))
         if self._cors:
             lines.append(wire_of(self._cors))
         if status == 204 or status == 304:
@@ -61,33 +66,34 @@ class Reply:
 
     def write(self, data: bytes) -> None:
         head, self._head = self._head, b""
-        transport = self._door.transport
+        door = self._door
+        write = door.hall.outbox.write
         if self._bodiless:
             if head:
-                transport.write(head)
+                write(door.transport, head)
         elif self._chunked:
             size = b"%x\r\n" % len(data)
             if len(data) < JOIN_BELOW:
-                transport.write(b"".join((head, size, data, b"\r\n")))
+                write(door.transport, b"".join((head, size, data, b"\r\n")))
             else:
-                transport.writelines((head + size, data, b"\r\n"))
+                write(door.transport, head + size, data, b"\r\n")
         elif not head:
-            transport.write(data)
+            write(door.transport, data)
         elif len(data) < JOIN_BELOW:
-            transport.write(head + data)
+            write(door.transport, head + data)
         else:
-            transport.writelines((head, data))
+            write(door.transport, head, data)
 
     def end(self) -> None:
         head, self._head = self._head, b""
         if self._chunked and not self._bodiless:
-            self._door.transport.write(head + b"0\r\n\r\n")
-        elif head:
-            self._door.transport.write(head)
+            head += b"0\r\n\r\n"
+        if head:
+            self._door.write(head)
         self._door.answered(self._incoming)
 
     def abort(self) -> None:
         head, self._head = self._head, b""
         if head:
-            self._door.transport.write(head)
+            self._door.write(head)
         self._door.cut(reset=self._until_close)

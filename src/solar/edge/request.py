@@ -16,8 +16,8 @@ _NOTHING_SEEN = Peek(None, False, None, False, None, None)
 class Client(Protocol):
     """The door's side of one exchange. None of these may raise or block."""
 
-    def head(self, status: int, headers: Block, route: bytes, length: int | None) -> None:
-        """Status and headers of the answer, and as HTTP/1.1 writes them those that tell of the way that it took.
+    def head(self, status: int, headers: Block, record: Record, length: int | None) -> None:
+        """Status and headers of the answer; what else the client is told of its way is in the books.
 
         `length` is the body's in bytes, where it is known.
         """

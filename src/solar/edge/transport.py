@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from solar.core.attempts import Outcome
 from solar.core.backend import Backend
 from solar.core.headers import Headers
 
 
-class UpstreamRequest(NamedTuple):
+class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
     """One request as a backend shall see it."""
 
     backend: Backend

@@ -69,6 +69,7 @@ def _of_kind(path: str, kind: str, models: Sequence[str], meta: Meta) -> Answer 
         ("tgi", "/info"): json(info),
         ("localai", "/readyz"): _text("OK"),
         ("localai", "/healthz"): _text("OK"),
+        ("localai", "/system"): json({"backends": ["llama-cpp"], "loaded_models": []}),
         ("localai", "/version"): json({"version": "v3.0.0 (fake)"}),
         ("llamaswap", "/health"): _text("OK"),
         ("llamaswap", "/running"): json({"running": []}),

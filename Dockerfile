@@ -1,0 +1,34 @@
+# The gateway: docker build -t solar .
+#
+# BASE is any image with Python 3.11 or newer, pip and a shell. The other arguments are pip's own: an index of yours, or,
+# to build without any, a folder of wheels (in the base image, or wheels/ in this checkout):
+#   docker build --build-arg BASE=my/python --build-arg PIP_NO_INDEX=1 --build-arg PIP_FIND_LINKS=wheels -t solar .
+ARG BASE=python:3.13-slim
+
+FROM ${BASE} AS build
+ARG PIP_INDEX_URL
+ARG PIP_FIND_LINKS
+ARG PIP_NO_INDEX
+WORKDIR /src
+COPY . .
+# Without a pip of its own: nothing is ever installed in the image that runs.
+RUN python -m venv --without-pip /opt/solar \
+    && pip --python /opt/solar/bin/python install --no-cache-dir ".[all]" \
+    && mkdir /data
+
+FROM ${BASE}
+COPY --from=build /opt/solar /opt/solar
+# A new volume takes its owner from here.
+COPY --from=build --chown=10001:10001 /data /data
+# In a container loopback is nobody's: the gateway listens on every address, and makes a key if it is given none.
+ENV PATH=/opt/solar/bin:$PATH SOLAR_HOST=0.0.0.0 SOLAR_DATA_DIR=/data
+USER 10001:10001
+# The key that it makes is kept here, and a solar.toml that is mounted here is read.
+WORKDIR /data
+VOLUME /data
+EXPOSE 8000
+# With another port or with a certificate this is to be overridden.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-c", "import http.client, sys; gateway = http.client.HTTPConnection('127.0.0.1', 8000, timeout=2); gateway.request('GET', '/health'); sys.exit(gateway.getresponse().status != 200)"]
+# It stops on SIGTERM, and lets what is in flight end first (SOLAR_DRAIN_SECONDS, 30): docker stop --time 35.
+ENTRYPOINT ["solar"]
+CMD ["serve"]

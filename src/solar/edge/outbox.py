@@ -1,0 +1,70 @@
+"""What is written in one turn of the event loop, kept so that it leaves together at the turn's end.
+
+A write wakes the program that waits for it, and waking one that sleeps costs more than the write. In a row, the first
+write wakes it for all the others; and what stands between two rows runs faster where the kernel does not run between.
+Where turns have one write each there is nothing to gather, and most of them go at once: who is alone is served sooner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+AT_ONCE = 15  # writes at most that do not wait, after turns that had only one each
+AT_MOST = 256 * 1024  # bytes that wait: more would leave the processor's cache, and go past a client that is slow
+
+
+class Outbox:
+    """Of one loop, and shared by its connections. Where a connection is closed, `hand_over` goes first."""
+
+    __slots__ = ("_alone", "_at_once", "_size", "_waiting")
+
+    def __init__(self) -> None:
+        self._alone = 0  # 1, 3, 7, 15: the more turns in a row had only one write
+        self._at_once = 0  # writes that still do not wait
+        self._waiting: dict[asyncio.Transport, tuple[bytes, ...]] = {}
+        self._size = 0
+
+    def __repr__(self) -> str:
+        return f"<Outbox {self._size} bytes for {len(self._waiting)} connections>"
+
+    def write(self, transport: asyncio.Transport, *parts: bytes) -> None:
+        """Write `parts`, one after the other, before the loop looks for news again."""
+        if self._at_once:
+            self._at_once -= 1
+            _write(transport, parts)
+            return
+        waiting = self._waiting
+        if not waiting:
+            asyncio.get_running_loop().call_soon(self.end_turn)
+        before = waiting.get(transport)
+        waiting[transport] = parts if before is None else before + parts
+        for part in parts:
+            self._size += len(part)
+        if self._size > AT_MOST:
+            self._flush()
+
+    def hand_over(self, transport: asyncio.Transport) -> None:
+        """Write what waits for this one: it is about to be closed, and would refuse it later."""
+        parts = self._waiting.pop(transport, None)
+        if parts is not None and not transport.is_closing():
+            _write(transport, parts)
+
+    def end_turn(self) -> None:
+        """Write all that waits."""
+        self._alone = min(2 * self._alone + 1, AT_ONCE) if len(self._waiting) == 1 else 0
+        self._at_once = self._alone
+        self._flush()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        self._size = 0
+        for transport, parts in waiting.items():
+            if not transport.is_closing():
+                _write(transport, parts)
+
+
+def _write(transport: asyncio.Transport, parts: tuple[bytes, ...]) -> None:
+    if len(parts) == 1:
+        transport.write(parts[0])
+    else:
+        transport.writelines(parts)
