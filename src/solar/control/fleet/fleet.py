@@ -1,0 +1,292 @@
+"""All hosts of the coordinator: who is registered, and what can be asked of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote
+from uuid import uuid4
+
+import msgspec
+
+from solar.control.fleet.calls import Agent, AgentAnswer, HostUnreachable, Kind, NoAgent
+from solar.control.fleet.discoverer import FleetDiscoverer
+from solar.control.fleet.hosts import HostView, HostWatch, Pace, What
+from solar.edge.tasks import Tasks
+from solar.errors import InvalidRequest, MissingExtra, SolarError, StoreFailed
+from solar.store.facts import Host
+from solar.store.store import Store
+from solar.wire.address import AgentUrl, agent_url, same
+from solar.wire.hosts import HostPatch, NewHost
+from solar.wire.instances import Instance
+from solar.wire.redact import redact, unmask
+
+T = TypeVar("T")
+_PAUSES = (0.5, 30.0)  # seconds between two readings of hosts that cannot be read: the first, the longest
+
+
+class Fleet:
+    """The hosts, each watched by a task of its own. Somebody must run() it; before that it knows nobody.
+
+    `on_change` is called, at once, with what changed and the host as it is then; it must not raise. The methods raise
+    InvalidRequest (400, 404, 409), HostUnreachable (502, 504), and StoreFailed (503) where the database cannot keep it:
+    then all is as it was.
+    """
+
+    def __init__(self, store: Store, *, log: logging.Logger, pace: Pace = Pace()) -> None:  # noqa: B008  # frozen
+        if find_spec("aiohttp") is None:
+            raise MissingExtra(
+                "the fleet needs a package that is not installed (aiohttp); "
+                "install it with the extra 'server', from the checkout: pip install '.[server]'"
+            )
+        self.on_change: list[Callable[[What, HostView], None]] = []
+        self.discoverer = FleetDiscoverer()
+        self._store = store
+        self._log = log
+        self._pace = pace
+        self._watches: dict[str, HostWatch] = {}
+        self._looking: dict[str, asyncio.Task[None]] = {}  # one for each watch
+        self._office: _Office | None = None  # while it runs, once the hosts were read
+        self._read = asyncio.Event()
+        self._changing = asyncio.Lock()  # held by whoever changes who is registered
+
+    def __repr__(self) -> str:
+        views = self.hosts()
+        online = sum(view.status == "online" for view in views)
+        running = sum(instance.running for view in views for instance in view.instances)
+        return f"<Fleet {len(views)} hosts ({online} online), {running} running instances>"
+
+    async def run(self) -> None:
+        """Read the hosts once the store has opened, and watch them until cancelled."""
+        tasks = Tasks(self._log)
+        try:
+            await self._store.opened()
+            hosts = await self._stored()
+            agents = await asyncio.to_thread(import_module, "solar.control.fleet.agents")
+            async with agents.open_session() as session:
+                self._office = _Office(tasks, partial(agents.AgentClient, session))
+                for host in hosts:
+                    self._begin(self._watcher(host))
+                self._read.set()
+                await self.refresh_all()
+                self.discoverer.complete()
+                await asyncio.Event().wait()
+        finally:
+            self._office = None
+            self._read.clear()
+            for watch in self._watches.values():
+                watch.close()
+            await tasks.stop()
+
+    async def ready(self) -> None:
+        """Return once the hosts were read, however long that takes; they may not have been asked yet."""
+        await self._read.wait()
+
+    def hosts(self) -> tuple[HostView, ...]:
+        """All of them, the first registered first."""
+        return tuple(watch.view for watch in self._watches.values())
+
+    def instances(self, host_id: str) -> tuple[Instance, ...]:
+        """What a host's agent told last."""
+        return self._watch(host_id).instances
+
+    async def add(self, new: NewHost, *, unreachable: bool = False) -> HostView:
+        """Register a host, once its agent has answered, or `unreachable` as it may be."""
+        agent = new.agent
+        self._refuse_second(agent)
+        now_ms = int(time.time() * 1000)
+        watch = self._watcher(Host(str(uuid4()), new.name, str(agent), new.api_key, now_ms))
+        await watch.look()
+        if watch.dialect is None and not unreachable:
+            raise InvalidRequest(f"the host was not registered: {watch.reason}", code="host_unreachable", param="url")
+
+        async def keep() -> HostView:
+            self._refuse_second(agent)
+            await self._store.put_host(watch.host)
+            self._begin(watch)
+            self._heard(watch, "added")
+            return watch.view
+
+        return await self._whole(keep())
+
+    async def patch(self, host_id: str, patch: HostPatch) -> HostView:
+        """Change what is kept of a host. Returns once it was asked at its new place, where it has one."""
+        changes = {name: told for name, told in msgspec.structs.asdict(patch).items() if told is not msgspec.UNSET}
+        if "url" in changes:
+            changes["url"] = str(agent_url(changes["url"]))
+        self._watch(host_id)
+
+        async def keep() -> HostWatch:
+            old = self._watch(host_id)
+            host = replace(old.host, **changes)
+            if host.url != old.host.url:
+                self._refuse_second(agent_url(host.url), but=host_id)
+            await self._store.put_host(host)
+            if (host.url, host.api_key) == (old.host.url, old.host.api_key):
+                old.host = host
+            else:
+                self._end(host_id)
+                self._begin(self._watcher(host, after=old))
+            self._heard(self._watches[host_id], "renamed")
+            return self._watches[host_id]
+
+        watch = await self._whole(keep())
+        if changes.keys() - {"name"}:
+            await watch.refresh()
+        return watch.view
+
+    async def remove(self, host_id: str) -> HostView:
+        """Forget a host. Its instances live on, and take no more requests from here."""
+        self._watch(host_id)
+
+        async def drop() -> HostView:
+            watch = self._watch(host_id)
+            await self._store.drop_host(host_id)
+            self._end(host_id)
+            del self._watches[host_id]
+            self._list()
+            self._tell("removed", watch.view)
+            return watch.view
+
+        return await self._whole(drop())
+
+    async def refresh(self, host_id: str) -> HostView:
+        """A host, asked anew."""
+        await self._watch(host_id).refresh()
+        return self._watch(host_id).view
+
+    async def refresh_all(self) -> tuple[HostView, ...]:
+        """All hosts, asked anew side by side."""
+        await asyncio.gather(*(watch.refresh() for watch in self._watches.values()))
+        return self.hosts()
+
+    async def call(
+        self, host_id: str, method: str, path: str, body: bytes = b"", *, kind: Kind = "read"
+    ) -> AgentAnswer:
+        """Ask a host's agent for a client: its status and body as they are, but for the keys.
+
+        A mask that a client sends back in place of a key is that key again.
+        """
+        self._ready()
+        watch = self._watch(host_id)
+        if watch.dialect is None:
+            await watch.refresh()
+            if watch.dialect is None:  # the key is for agents only
+                raise HostUnreachable(watch.reason)
+        secrets = watch.secrets
+        try:
+            answer = await watch.ask(method, path, unmask(body, _key_for(path, watch)), kind=kind)
+        finally:
+            if kind != "read":
+                watch.wake()
+        return replace(answer, body=redact(answer.body, secrets | watch.secrets))
+
+    # --- within
+
+    async def _stored(self) -> tuple[Host, ...]:
+        pause, longest = _PAUSES
+        while True:
+            try:
+                return await self._store.hosts()
+            except StoreFailed as error:
+                self._log.error("the hosts cannot be read; again in %.1fs: %s", pause, error.message)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
+
+    def _ready(self) -> _Office:
+        if self._office is None:
+            raise StoreFailed("the hosts were not read from the database yet; try again in a moment", retry_after=1)
+        return self._office
+
+    def _watch(self, host_id: str) -> HostWatch:
+        watch = self._watches.get(host_id)
+        if watch is None:
+            self._ready()  # before that nobody can say who is there
+            raise InvalidRequest(f"there is no host {host_id!r}", status=404, code="host_not_found")
+        return watch
+
+    def _refuse_second(self, agent: AgentUrl, but: str | None = None) -> None:
+        for known in self.hosts():
+            try:
+                twice = known.id != but and same(agent, agent_url(known.url))
+            except InvalidRequest:  # what an original had kept may be no address
+                continue
+            if twice:
+                raise InvalidRequest(
+                    f"{agent} is registered already: it is host {known.name!r}, {known.id}",
+                    status=409,
+                    code="host_exists",
+                    param="url",
+                )
+
+    async def _whole(self, change: Coroutine[Any, Any, T]) -> T:
+        """`change` to its end, one after another, though whoever asked may leave: disk and memory must agree."""
+
+        async def alone() -> T | SolarError:
+            async with self._changing:
+                try:
+                    return await change
+                except SolarError as error:
+                    return error
+
+        try:
+            task = self._ready().tasks.spawn(alone(), "change of hosts")
+        except StoreFailed:
+            change.close()
+            raise
+        outcome: T | SolarError = await asyncio.shield(task)
+        if isinstance(outcome, SolarError):
+            raise outcome
+        return outcome
+
+    def _watcher(self, host: Host, after: HostWatch | None = None) -> HostWatch:
+        """Who watches `host`; nobody runs it yet."""
+        try:
+            agent = self._ready().client(agent_url(host.url), host.api_key)
+        except InvalidRequest as error:
+            agent = NoAgent(error.message)
+        return HostWatch(host, agent, self._heard, pace=self._pace, log=self._log, after=after)
+
+    def _begin(self, watch: HostWatch) -> None:
+        host_id = watch.host.id
+        self._watches[host_id] = watch
+        self._looking[host_id] = self._ready().tasks.spawn(watch.run(), f"watch host {host_id}")
+
+    def _end(self, host_id: str) -> None:
+        self._watches[host_id].close()
+        self._looking.pop(host_id).cancel()
+
+    def _heard(self, watch: HostWatch, what: What) -> None:
+        """A watch tells that something changed. One that is not the host's any more speaks for nobody."""
+        if self._watches.get(watch.host.id) is watch:
+            self._list()
+            self._tell(what, watch.view)
+
+    def _list(self) -> None:
+        self.discoverer.tell(tuple(backend for watch in self._watches.values() for backend in watch.backends))
+
+    def _tell(self, what: What, view: HostView) -> None:
+        for told in tuple(self.on_change):
+            told(what, view)
+
+
+class _Office(NamedTuple):
+    """What there is while a fleet runs."""
+
+    tasks: Tasks
+    client: Callable[[AgentUrl, str], Agent]
+
+
+def _key_for(path: str, watch: HostWatch) -> str:
+    """The key that a mask in a body to this page stands for: the instance's own, else the agent's."""
+    _, page, *rest = path.partition("?")[0].split("/")
+    instance_id = unquote(rest[0]) if page == "instances" and rest else None
+    own = next((one.api_key for one in watch.instances if one.id == instance_id), None)
+    return own or watch.host.api_key

@@ -1,0 +1,282 @@
+"""One host, watched: the one owner of what is known of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from solar.control.fleet.calls import Agent, AgentAnswer, HostUnreachable, Kind, seconds
+from solar.core.backend import Backend
+from solar.errors import InvalidBackend
+from solar.store.facts import Host, iso
+from solar.wire import hosts
+from solar.wire.address import agent_url
+from solar.wire.dialects import Dialect, dialect_of
+from solar.wire.figures import Memory, read_memory
+from solar.wire.hosts import Status
+from solar.wire.instances import Home, Instance, backend_of, read_instances
+from solar.wire.reading import Unreadable
+from solar.wire.redact import redact
+
+What = Literal["added", "removed", "renamed", "status", "memory", "instances"]
+_SAID = 200  # characters of a refusal that a reason shows
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often an agent is asked, in seconds."""
+
+    instances: float = 2.0
+    health: float = 10.0  # and its memory
+    longest: float = 30.0  # the pauses grow to this while it does not answer as it should
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """One host at one moment. It has no key."""
+
+    id: str
+    name: str
+    url: str
+    status: Status
+    reason: str  # why it is not online, in human words
+    created_at: str
+    last_seen: str | None
+    memory: Memory | None
+    dialect: Dialect | None  # None: no agent has answered there yet
+    instances: tuple[Instance, ...]  # as its agent told them last
+
+    def __repr__(self) -> str:
+        running = sum(instance.running for instance in self.instances)
+        return f"<HostView {self.name!r} {self.status}, {len(self.instances)} instances ({running} running)>"
+
+    @property
+    def as_json(self) -> hosts.Host:
+        """As clients see it."""
+        return hosts.Host(
+            id=self.id,
+            name=self.name,
+            url=self.url,
+            status=self.status,
+            last_seen=self.last_seen,
+            memory=self.memory,
+            created_at=self.created_at,
+        )
+
+
+class HostWatch:
+    """What the agent at one address, asked with one key, says of itself and of its instances.
+
+    A host that gets another address or key gets another watch: so no late answer speaks for what came after. The new
+    one goes on from what the old one knew (`after`), until it has asked. `changed` hears of everything that changes.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        agent: Agent,
+        changed: Callable[[HostWatch, What], None],
+        *,
+        pace: Pace,
+        log: logging.Logger,
+        after: HostWatch | None = None,
+    ) -> None:
+        self.host = host
+        self.status: Status = after.status if after else "offline"
+        self.reason: str = after.reason if after else "it was not asked yet"
+        self.dialect: Dialect | None = None
+        self.memory: Memory | None = after.memory if after else None
+        self.instances: tuple[Instance, ...] = after.instances if after else ()
+        self.backends = self._backends()
+        self._agent = agent
+        self._changed = changed
+        self._pace = pace
+        self._log = log
+        self._told = after.status if after else None  # the status that was told last
+        self._last_seen: int | None = after._last_seen if after else None
+        self._ill = ""  # what is wrong with its health
+        self._due = float("-inf")  # when its health is asked again
+        self._pause = pace.instances
+        self._complained: tuple[str, ...] = ()
+        self._woken = asyncio.Event()
+        self._begun = False  # it was looked at once
+        self._wanted = False  # somebody waits for a whole look that has not begun
+        self._look, self._next_look = asyncio.Event(), asyncio.Event()  # set once they have ended
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<HostWatch {self.host.name!r} at {self.host.url}: {self.status}>"
+
+    @property
+    def view(self) -> HostView:
+        """All of it, now."""
+        return HostView(
+            id=self.host.id,
+            name=self.host.name,
+            url=self.host.url,
+            status=self.status,
+            reason=self.reason,
+            created_at=iso(self.host.created_ms),
+            last_seen=None if self._last_seen is None else iso(self._last_seen),
+            memory=self.memory,
+            dialect=self.dialect,
+            instances=self.instances,
+        )
+
+    @property
+    def secrets(self) -> set[str]:
+        """The keys that its answers may show."""
+        return {key for key in (self.host.api_key, *(instance.api_key for instance in self.instances)) if key}
+
+    async def ask(self, method: str, path: str, body: bytes = b"", *, kind: Kind = "read") -> AgentAnswer:
+        """What its agent answers, with its keys. Raises HostUnreachable."""
+        return await self._agent.ask(method, path, body, within=seconds(kind, self.dialect))
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled. Nobody else may ask it to look meanwhile, but by refresh()."""
+        try:
+            if self._begun:  # when it was registered
+                await self._rest()
+            while not self._closed:
+                self._woken.clear()
+                self._look, self._next_look = self._next_look, asyncio.Event()
+                if self._wanted:
+                    self._wanted, self._due = False, float("-inf")
+                await self.look()
+                self._look.set()
+                await self._rest()
+        finally:
+            self.close()
+
+    async def refresh(self) -> None:
+        """Return once it was looked at by a look that begins from now on, or once nobody looks any more."""
+        self._wanted = True
+        self._woken.set()
+        await self._next_look.wait()
+
+    def close(self) -> None:
+        """Nobody looks any more, and nobody waits for it."""
+        self._closed = True
+        self._look.set()
+        self._next_look.set()
+
+    def wake(self) -> None:
+        """Look again soon: something has changed there."""
+        self._woken.set()
+
+    async def look(self) -> None:
+        """Ask what is due, once. Whatever goes wrong becomes its status."""
+        self._begun = True
+        try:
+            wrong = await self._asked()
+        except HostUnreachable as error:
+            self._due = float("-inf")  # it may be another one that comes back
+            self._becomes("offline", error.message)
+        else:
+            self._becomes("error" if wrong else "online", wrong)
+
+    async def _asked(self) -> str:
+        """What is wrong with its answers. Raises HostUnreachable."""
+        now = asyncio.get_running_loop().time()
+        due = self.dialect is None or now >= self._due
+        if due:
+            self._ill = await self._wrong(self._identify())
+        if self.dialect is None:  # the key is for agents only
+            return self._ill
+        wrong = await self._wrong(self._list())
+        if due:
+            self._due = now + self._pace.health
+            with suppress(HostUnreachable, Unreadable):  # many have no memory to tell; that says nothing of the rest
+                await self._weigh()
+        return self._ill or wrong
+
+    async def _wrong(self, look: Awaitable[None]) -> str:
+        try:
+            await look
+        except Unreadable as error:
+            return error.message
+        return ""
+
+    async def _identify(self) -> None:
+        health = await self._get("/health", with_key=False)
+        try:
+            dialect = dialect_of(health)
+        except Unreadable:
+            self.dialect = None
+            raise
+        if dialect.name == "v1":  # or one that tells no version: then it is the root that knows
+            root = await self._agent.ask("GET", "/", within=seconds("read", self.dialect), with_key=False)
+            dialect = dialect_of(health, root.body if root.status == 200 else None)
+        self.dialect = dialect
+
+    async def _list(self) -> None:
+        listing = read_instances(await self._get("/instances"))
+        if listing.complaints and listing.complaints != self._complained:
+            self._log.warning("host=%s %s", self.host.id, "; ".join(listing.complaints))
+        self._complained = listing.complaints
+        if listing.instances != self.instances:
+            self.instances = listing.instances
+            self.backends = self._backends()
+            self._changed(self, "instances")
+
+    async def _weigh(self) -> None:
+        memory = read_memory(await self._get("/memory"))
+        if memory != self.memory:
+            self.memory = memory
+            self._changed(self, "memory")
+
+    async def _get(self, path: str, *, with_key: bool = True) -> bytes:
+        answer = await self._agent.ask("GET", path, within=seconds("read", self.dialect), with_key=with_key)
+        if answer.status != 200:
+            said = redact(answer.body, self.secrets).decode("utf-8", "replace")[:_SAID]
+            raise Unreadable(f"GET {path} was answered {answer.status}: {said}")
+        return answer.body
+
+    def _backends(self) -> tuple[Backend, ...]:
+        """What runs. A "running" of an agent is no word on whether it serves: the router probes."""
+        if not self.instances:
+            return ()
+        home = Home(self.host.id, agent_url(self.host.url), self.host.api_key or None, _weight(self.host))
+        found = []
+        for instance in self.instances:
+            try:
+                backend = backend_of(instance, home)
+            except InvalidBackend as error:
+                self._log.warning("host=%s instance=%s cannot be routed to: %s", home.id, instance.id, error.message)
+                continue
+            if backend is not None:
+                found.append(backend)
+        return tuple(found)
+
+    def _becomes(self, status: Status, reason: str) -> None:
+        """The one place that writes the status."""
+        if status == "online":
+            self._last_seen = int(time.time() * 1000)
+        self.status, self.reason = status, reason
+        self._pause = self._pace.instances if status == "online" else min(2 * self._pause, self._pace.longest)
+        if status != self._told:
+            self._told = status
+            level = logging.INFO if status == "online" else logging.WARNING
+            self._log.log(
+                level, "host=%s name=%r is %s%s", self.host.id, self.host.name, status, reason and f": {reason}"
+            )
+            self._changed(self, "status")
+
+    async def _rest(self) -> None:
+        try:
+            async with asyncio.timeout(self._pause * random.uniform(0.9, 1.1)):  # many hosts do not answer at once
+                await self._woken.wait()
+        except TimeoutError:
+            return
+
+
+def _weight(host: Host) -> float:
+    told = host.settings.get("weight")
+    usable = isinstance(told, int | float) and not isinstance(told, bool) and 0 < told < float("inf")
+    return float(told) if told is not None and usable else 1.0
