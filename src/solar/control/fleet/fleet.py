@@ -65,25 +65,25 @@ class Fleet:
 
     async def run(self) -> None:
         """Read the hosts once the store has opened, and watch them until cancelled."""
-        tasks = Tasks(self._log)
-        try:
-            await self._store.opened()
-            hosts = await self._stored()
-            agents = await asyncio.to_thread(import_module, "solar.control.fleet.agents")
-            async with agents.open_session() as session:
-                self._office = _Office(tasks, partial(agents.AgentClient, session))
+        await self._store.opened()
+        hosts = await self._stored()
+        agents = await asyncio.to_thread(import_module, "solar.control.fleet.agents")
+        async with agents.open_session() as session:
+            tasks = Tasks(self._log)
+            self._office = _Office(tasks, partial(agents.AgentClient, session))
+            try:
                 for host in hosts:
                     self._begin(self._watcher(host))
                 self._read.set()
                 await self.refresh_all()
                 self.discoverer.complete()
                 await asyncio.Event().wait()
-        finally:
-            self._office = None
-            self._read.clear()
-            for watch in self._watches.values():
-                watch.close()
-            await tasks.stop()
+            finally:
+                self._office = None
+                self._read.clear()
+                for watch in self._watches.values():
+                    watch.close()
+                await tasks.stop()
 
     async def ready(self) -> None:
         """Return once the hosts were read, however long that takes; they may not have been asked yet."""
@@ -134,7 +134,7 @@ class Fleet:
             else:
                 self._end(host_id)
                 self._begin(self._watcher(host, after=old))
-            self._heard(self._watches[host_id], "renamed")
+            self._heard(self._watches[host_id], "patched")
             return self._watches[host_id]
 
         watch = await self._whole(keep())
@@ -286,7 +286,6 @@ class _Office(NamedTuple):
 
 def _key_for(path: str, watch: HostWatch) -> str:
     """The key that a mask in a body to this page stands for: the instance's own, else the agent's."""
-    _, page, *rest = path.partition("?")[0].split("/")
-    instance_id = unquote(rest[0]) if page == "instances" and rest else None
+    instance_id = unquote(path.partition("?")[0].removeprefix("/instances/").partition("/")[0])
     own = next((one.api_key for one in watch.instances if one.id == instance_id), None)
     return own or watch.host.api_key

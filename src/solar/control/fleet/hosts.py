@@ -24,7 +24,7 @@ from solar.wire.instances import Home, Instance, backend_of, read_instances
 from solar.wire.reading import Unreadable
 from solar.wire.redact import redact
 
-What = Literal["added", "removed", "renamed", "status", "memory", "instances"]
+What = Literal["added", "removed", "patched", "status", "memory", "instances"]
 _SAID = 200  # characters of a refusal that a reason shows
 
 
@@ -93,7 +93,6 @@ class HostWatch:
         self.dialect: Dialect | None = None
         self.memory: Memory | None = after.memory if after else None
         self.instances: tuple[Instance, ...] = after.instances if after else ()
-        self.backends = self._backends()
         self._agent = agent
         self._changed = changed
         self._pace = pace
@@ -102,13 +101,14 @@ class HostWatch:
         self._last_seen: int | None = after._last_seen if after else None
         self._ill = ""  # what is wrong with its health
         self._due = float("-inf")  # when its health is asked again
-        self._pause = pace.instances
+        self.pause = pace.instances  # seconds until the next look
         self._complained: tuple[str, ...] = ()
         self._woken = asyncio.Event()
         self._begun = False  # it was looked at once
         self._wanted = False  # somebody waits for a whole look that has not begun
         self._look, self._next_look = asyncio.Event(), asyncio.Event()  # set once they have ended
         self._closed = False
+        self.backends = self._backends()
 
     def __repr__(self) -> str:
         return f"<HostWatch {self.host.name!r} at {self.host.url}: {self.status}>"
@@ -259,7 +259,7 @@ class HostWatch:
         if status == "online":
             self._last_seen = int(time.time() * 1000)
         self.status, self.reason = status, reason
-        self._pause = self._pace.instances if status == "online" else min(2 * self._pause, self._pace.longest)
+        self.pause = self._pace.instances if status == "online" else min(2 * self.pause, self._pace.longest)
         if status != self._told:
             self._told = status
             level = logging.INFO if status == "online" else logging.WARNING
@@ -270,7 +270,7 @@ class HostWatch:
 
     async def _rest(self) -> None:
         try:
-            async with asyncio.timeout(self._pause * random.uniform(0.9, 1.1)):  # many hosts do not answer at once
+            async with asyncio.timeout(self.pause * random.uniform(0.9, 1.1)):  # many hosts do not answer at once
                 await self._woken.wait()
         except TimeoutError:
             return
