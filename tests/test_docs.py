@@ -7,6 +7,7 @@ import pytest
 
 import solar
 from solar import Router
+from solar.control.api.table import OPERATIONS
 from solar.core.headers import TO_BACKENDS
 from solar.core.paths import ENDPOINTS, locate
 
@@ -44,6 +45,11 @@ def test_every_endpoint_is_documented_and_every_documented_one_is_there() -> Non
         endpoint = locate(re.findall(r"/[\w/]+", spellings)[0]).endpoint
         assert endpoint is not None
         assert upstream == ("/v1" if endpoint.versioned else "") + endpoint.upstream
+
+
+def test_every_route_of_the_management_is_documented_and_every_documented_one_is_there() -> None:
+    documented = re.findall(r"^\| `(GET|POST|PUT|PATCH|DELETE) (/[^`]*)` \|", text("docs/api.md"), re.MULTILINE)
+    assert sorted(documented) == sorted((operation.method, operation.path) for operation in OPERATIONS)
 
 
 def test_every_header_that_reaches_a_backend_is_documented() -> None:

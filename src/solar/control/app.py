@@ -6,21 +6,27 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import resource
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TextIO
 
+from solar.control.api.asking import Desk
 from solar.control.certificate import Renewable
-from solar.control.configuration import Configuration
+from solar.control.configuration import Configuration, load
 from solar.control.discovery import finders
+from solar.control.door import Application
+from solar.control.fleet import Fleet
+from solar.control.gateway import Gateway, with_lifespan
 from solar.control.heap import keep_what_is_freed
 from solar.control.keys import Access, access
 from solar.control.listen import listen
+from solar.control.records import Places, Records
 from solar.control.reload import FileWatch
 from solar.control.server import Server
 from solar.control.settings import Settings
@@ -28,7 +34,9 @@ from solar.control.words import Source
 from solar.edge.requestlog import BatchedLines
 from solar.edge.tasks import Tasks
 from solar.router import Router
+from solar.store import Store
 
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # an address that may be reached from outside
 FILES_WANTED = 65_536  # a stream takes two
 
 _log = logging.getLogger("solar")
@@ -58,7 +66,8 @@ def serve(configuration: Configuration, greet: Callable[[Listening], None]) -> i
             held.enter_context(sock)
         addresses = [sock.getsockname()[0] for sock in sockets]
         admitted = access(settings.api_keys, settings.allowed_hosts, addresses, Path(settings.data_dir))
-        router = make_router(configuration, admitted, sockets[0].getsockname()[1])
+        gateway = make_gateway(configuration, admitted, sockets[0].getsockname()[1])
+        router = gateway.router
         _warn(configuration, admitted)
         keep_what_is_freed()
         gc.freeze()  # what is loaded by now stays: let the collector look at what requests make, and not so often
@@ -69,7 +78,7 @@ def serve(configuration: Configuration, greet: Callable[[Listening], None]) -> i
         def ready() -> None:
             greet(Listening(url, everywhere(sockets), len(router.backends), configuration.discover, admitted))
 
-        return _serve(_run(configuration, router, sockets, ready))
+        return _serve(_run(configuration, gateway, sockets, ready))
 
 
 def _serve(running: Coroutine[Any, Any, int]) -> int:
@@ -87,6 +96,20 @@ def log_to(stream: TextIO, settings: Settings) -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(handlers=[BatchedLines(stream, settings.log_format)], level=logging.WARNING)
     _log.setLevel(settings.log_level.upper())
+
+
+def make_gateway(configuration: Configuration, admitted: Access, port: int) -> Gateway:
+    """The gateway that a configuration describes, behind our own `port`. Raises MissingExtra."""
+    settings = configuration.settings
+    days = settings.request_log_days
+    store = Store(Path(settings.data_dir), log=_log, retention_days=float(days))
+    fleet = Fleet(store, log=_log)
+    router = make_router(configuration, admitted, port)
+    if days:
+        places = Places()
+        fleet.on_change.append(places.changed)
+        router.on_record = Records(store, places).book
+    return Gateway(router, Desk(fleet, store), admitted, trusted=settings.allowed_hosts)
 
 
 def make_router(configuration: Configuration, admitted: Access, port: int) -> Router:
@@ -114,6 +137,30 @@ def make_router(configuration: Configuration, admitted: Access, port: int) -> Ro
     )
 
 
+def application() -> Application:
+    """The gateway for another server, told by the environment and the files here. Raises SolarError."""
+    configuration = load({}, os.environ, Path())
+    settings = configuration.settings
+    log_to(sys.stderr, settings)
+    admitted = access(settings.api_keys, settings.allowed_hosts, (EVERYWHERE,), Path(settings.data_dir))
+    gateway = make_gateway(configuration, admitted, settings.port)
+    _warn(configuration, admitted)
+    if admitted.kept is not None:
+        _log.info("key in=%s", admitted.kept.path)
+
+    async def live() -> AsyncIterator[None]:
+        tasks = Tasks(_log)
+        await gateway.router.start()
+        gateway.begin()
+        tasks.spawn(follow_files(configuration, gateway.router).run(), "follow the files")
+        yield
+        await gateway.router.stop()
+        await tasks.stop()
+        await gateway.end()
+
+    return with_lifespan(gateway, live)
+
+
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop's loop where it is installed, else None: asyncio's own."""
     try:
@@ -136,23 +183,23 @@ def allow_files(wanted: int) -> int:
 
 
 async def _run(
-    configuration: Configuration, router: Router, sockets: list[socket.socket], on_ready: Callable[[], None]
+    configuration: Configuration, gateway: Gateway, sockets: list[socket.socket], on_ready: Callable[[], None]
 ) -> int:
     tls = Renewable(configuration.certificate.context) if configuration.certificate else None
+    watch = follow_files(configuration, gateway.router, tls)
 
-    def apply(fresh: Configuration) -> None:
-        router.replace_backends("static", fresh.backends)
-        if tls is not None and fresh.certificate is not None:
-            tls.current = fresh.certificate.context
+    def ready() -> None:
+        gateway.begin()
+        on_ready()
 
-    watch = FileWatch(configuration, apply, _log)
     settings = configuration.settings
     server = Server(
-        router,
+        gateway.router,
+        gateway,
         door=settings.door,
         tls=tls,
         drain_seconds=settings.drain_seconds,
-        on_ready=on_ready,
+        on_ready=ready,
         on_hangup=watch.ask,
     )
     tasks = Tasks(_log)
@@ -161,7 +208,19 @@ async def _run(
         await server.serve(sockets)
     finally:
         await tasks.stop()
+        await gateway.end()
     return 0
+
+
+def follow_files(configuration: Configuration, router: Router, tls: Renewable | None = None) -> FileWatch:
+    """What brings the files' changes to a running router, once somebody runs it."""
+
+    def apply(fresh: Configuration) -> None:
+        router.replace_backends("static", fresh.backends)
+        if tls is not None and fresh.certificate is not None:
+            tls.current = fresh.certificate.context
+
+    return FileWatch(configuration, apply, _log)
 
 
 def _warn(configuration: Configuration, admitted: Access) -> None:

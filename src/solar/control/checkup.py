@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -23,6 +25,7 @@ from solar.edge.fetch import FetchFailed, fetch
 from solar.edge.tasks import Tasks
 from solar.edge.upstream import HttpUpstream
 from solar.errors import InvalidSettings, MissingExtra
+from solar.store.state import trouble
 
 FILES_NEEDED = 4096
 EXPIRES_SOON = 14  # days
@@ -47,7 +50,8 @@ async def checkup(configuration: Configuration) -> list[Diagnosis]:
         advice = f"{look}; or {named}"
         examined = [*examined, Diagnosis("backends", False, "there is none to route to", advice)]
     shown = [diagnose_certificate(configuration.certificate, time.time())] if configuration.certificate else []
-    machine = [_data_dir(Path(configuration.settings.data_dir)), _packages(), _loop(), _files()]
+    data_dir = Path(configuration.settings.data_dir)
+    machine = [_data_dir(data_dir), diagnose_store(data_dir), _packages(), _loop(), _files()]
     return [port, *shown, *machine, *examined]
 
 
@@ -119,6 +123,21 @@ def _data_dir(path: Path) -> Diagnosis:
     return Diagnosis(
         "data directory", False, f"{there} cannot be written", "choose another with --data-dir, or change its owner"
     )
+
+
+def diagnose_store(data_dir: Path) -> Diagnosis:
+    """Whether the records there can be read; nothing is changed."""
+    path = data_dir / "solar.db"
+    if not path.exists():
+        return Diagnosis("records", True, f"there are none yet in {path}")
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            (hosts,) = connection.execute("SELECT count(*) FROM hosts").fetchone()
+            (requests,) = connection.execute("SELECT count(*) FROM requests").fetchone()
+    except sqlite3.Error as error:
+        advice = "the gateway routes without them; it sets a damaged file aside, its log says more"
+        return Diagnosis("records", False, f"{path}: {trouble(error).reason}", advice)
+    return Diagnosis("records", True, f"{path} holds {hosts} hosts and {requests} requests")
 
 
 def _packages() -> Diagnosis:

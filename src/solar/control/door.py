@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from solar.edge.frontdoor import FrontDoor
@@ -11,11 +12,16 @@ from solar.edge.hall import Hall
 from solar.edge.tasks import Tasks
 from solar.router import Router
 
+Application = Callable[..., Awaitable[None]]  # ASGI
+
 _NEEDED = ("connections", "default_headers")
 
 
-def front_door(router: Router, *, tls: bool = False) -> type[asyncio.Protocol]:
-    """A class whose objects serve `router`, which must have been started when the first client connects."""
+def front_door(router: Router, app: Application | None = None, *, tls: bool = False) -> type[asyncio.Protocol]:
+    """A class whose objects serve `router`, which must have been started when the first client connects.
+
+    Paths that the router does not know are for `app`, if there is one.
+    """
     halls: list[Hall] = []
 
     class Door(FrontDoor):
@@ -25,7 +31,7 @@ def front_door(router: Router, *, tls: bool = False) -> type[asyncio.Protocol]:
             del config, app_state, _loop
             if not halls or halls[0].reception is not router.reception:  # it was stopped, and started again
                 tasks = Tasks(logging.getLogger("solar"))
-                halls[:] = [Hall(router.reception, server_state, tasks, router, tls=tls)]
+                halls[:] = [Hall(router.reception, server_state, tasks, app or router, tls=tls)]
             super().__init__(halls[0])
 
     return Door

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from solar.errors import MissingExtra
 
-PACKAGES = ("click", "dotenv", "rich", "uvicorn")
+PACKAGES = ("alembic", "click", "dotenv", "rich", "sqlalchemy", "starlette", "uvicorn")
 
 
 def missing(packages: Iterable[str] = PACKAGES) -> list[str]:

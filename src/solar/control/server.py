@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from solar.control.door import fits, front_door
+from solar.control.door import Application, fits, front_door
 from solar.control.listen import BACKLOG
 from solar.router import Router
 
@@ -37,11 +37,15 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 class Server(uvicorn.Server):
-    """Serves `router` until SIGINT or SIGTERM; a second one ends it at once. SIGHUP calls `on_hangup`."""
+    """Serves `router`, and `app` around it, until SIGINT or SIGTERM; a second one ends it at once.
+
+    SIGHUP calls `on_hangup`.
+    """
 
     def __init__(
         self,
         router: Router,
+        app: Application,
         *,
         door: str,
         tls: ssl.SSLContext | None,
@@ -56,8 +60,8 @@ class Server(uvicorn.Server):
             door = "asgi"
         super().__init__(
             uvicorn.Config(
-                router,
-                http=front_door(router, tls=tls is not None) if door == "front" else "httptools",
+                app,
+                http=front_door(router, app, tls=tls is not None) if door == "front" else "httptools",
                 ws="none",
                 lifespan="off",  # the router is started and stopped below
                 interface="asgi3",

@@ -77,6 +77,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = ()
     data_dir: Annotated[str, Meta(min_length=1, description="Directory for what must outlive a restart.")] = "data"
+    request_log_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="Days for which it is kept there which requests there were, and what became of them, without "
+            "what was asked or answered; 0: not at all.",
+        ),
+    ] = 365
     default_backend: Annotated[
         str | None,
         Meta(description="Name of the backend that gets requests for unknown models.", examples=["left"]),

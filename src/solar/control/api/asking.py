@@ -1,44 +1,19 @@
-"""What a route of the management API gets and gives, whatever carries it; and the fleet that it asks."""
+"""What a route of the management API gets and gives, whatever carries it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import msgspec
 
+from solar.control.fleet import Fleet
 from solar.errors import InvalidRequest, SolarError
 from solar.store import Store
-from solar.wire.hosts import Host, HostPatch, NewHost, Refreshed
 
 LARGEST = 1 << 20  # bytes of a request's body
-
-CallKind = Literal["read", "change", "start", "stop"]  # how long the agent may take
-
-
-class AgentAnswer(Protocol):
-    """What an agent said, with no key in it."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def body(self) -> bytes: ...
-
-
-class Fleet(Protocol):
-    """The hosts. Whatever goes wrong is raised as a SolarError; an agent's own refusal is an answer like any other."""
-
-    def hosts(self) -> tuple[Host, ...]: ...
-    async def add(self, new: NewHost, unreachable: bool = False) -> Host: ...
-    async def patch(self, host_id: str, patch: HostPatch) -> Host: ...
-    async def remove(self, host_id: str) -> Host: ...
-    async def refresh(self, host_id: str) -> Host: ...
-    async def refresh_all(self) -> tuple[Refreshed, ...]: ...
-    async def call(
-        self, host_id: str, method: str, path: str, body: bytes = b"", kind: CallKind = "read"
-    ) -> AgentAnswer: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,50 +3,62 @@
 from __future__ import annotations
 
 from solar.control.api.asking import Answer, Asked, Desk, Operation, Parameter, flag, only, told
-from solar.errors import InvalidRequest
-from solar.wire.hosts import Host, HostPatch, HostResponse, NewHost, RefreshedAll, read_host_patch, read_new_host
+from solar.control.fleet import HostView
+from solar.wire.hosts import (
+    Host,
+    HostPatch,
+    HostResponse,
+    NewHost,
+    Refreshed,
+    RefreshedAll,
+    read_host_patch,
+    read_new_host,
+)
 
 _UNREACHABLE = Parameter("unreachable", "`true`: keep the host even if its agent cannot be reached now", "boolean")
 
 
 async def listed(desk: Desk, asked: Asked) -> Answer:
-    return told(desk.fleet.hosts())
+    return told([view.as_json for view in desk.fleet.hosts()])
 
 
 async def added(desk: Desk, asked: Asked) -> Answer:
     only(asked, (_UNREACHABLE,))
-    host = await desk.fleet.add(read_new_host(asked.body), unreachable=flag(asked, "unreachable"))
-    return told(HostResponse(host, f"Host '{host.name}' registered successfully"))
+    view = await desk.fleet.add(read_new_host(asked.body), unreachable=flag(asked, "unreachable"))
+    return told(HostResponse(view.as_json, f"Host '{view.name}' registered successfully"))
 
 
 async def shown(desk: Desk, asked: Asked) -> Answer:
-    return told(_host(desk, asked.path["host_id"]))
+    return told(_view(desk, asked.path["host_id"]).as_json)
 
 
 async def patched(desk: Desk, asked: Asked) -> Answer:
-    host = await desk.fleet.patch(asked.path["host_id"], read_host_patch(asked.body))
-    return told(HostResponse(host, f"Host '{host.name}' updated successfully"))
+    view = await desk.fleet.patch(asked.path["host_id"], read_host_patch(asked.body))
+    return told(HostResponse(view.as_json, f"Host '{view.name}' updated successfully"))
 
 
 async def removed(desk: Desk, asked: Asked) -> Answer:
-    host = await desk.fleet.remove(asked.path["host_id"])
-    return told(HostResponse(host, f"Host '{host.name}' removed successfully"))
+    view = await desk.fleet.remove(asked.path["host_id"])
+    return told(HostResponse(view.as_json, f"Host '{view.name}' removed successfully"))
 
 
 async def refreshed(desk: Desk, asked: Asked) -> Answer:
-    host = await desk.fleet.refresh(asked.path["host_id"])
-    return told(HostResponse(host, f"Host '{host.name}' is {host.status}"))
+    view = await desk.fleet.refresh(asked.path["host_id"])
+    return told(HostResponse(view.as_json, _how(view)))
 
 
 async def all_refreshed(desk: Desk, asked: Asked) -> Answer:
-    return told(RefreshedAll.of(await desk.fleet.refresh_all()))
+    views = await desk.fleet.refresh_all()
+    return told(RefreshedAll.of(tuple(Refreshed(view.id, view.name, view.status, _how(view)) for view in views)))
 
 
-def _host(desk: Desk, host_id: str) -> Host:
-    for host in desk.fleet.hosts():
-        if host.id == host_id:
-            return host
-    raise InvalidRequest("Host not found", status=404, code="host_not_found")
+def _view(desk: Desk, host_id: str) -> HostView:
+    desk.fleet.instances(host_id)  # it knows why there is none
+    return next(view for view in desk.fleet.hosts() if view.id == host_id)
+
+
+def _how(view: HostView) -> str:
+    return f"Host '{view.name}' is {view.status}{view.reason and f': {view.reason}'}"
 
 
 OPERATIONS = (
@@ -56,5 +68,7 @@ OPERATIONS = (
     Operation("GET", "/hosts/{host_id}", "One host", shown, Host),
     Operation("PATCH", "/hosts/{host_id}", "Give a host another name, URL or key", patched, HostResponse, HostPatch),
     Operation("DELETE", "/hosts/{host_id}", "Forget a host; what runs on it goes on", removed, HostResponse),
-    Operation("POST", "/hosts/{host_id}/refresh", "Ask a host anew", refreshed, HostResponse),
+    Operation(
+        "POST", "/hosts/{host_id}/refresh", "Ask a host anew; the answer says how it is", refreshed, HostResponse
+    ),
 )

@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from solar.control.api.asking import Answer, Asked, CallKind, Desk, Operation, Parameter, refused
+from solar.control.api.asking import Answer, Asked, Desk, Operation, Parameter, refused
+from solar.control.fleet.calls import Kind
 from solar.errors import InvalidRequest, SolarError, UpstreamFailed
 from solar.wire.figures import Generation, Memory, State
 
@@ -29,7 +30,7 @@ class NewInstance(msgspec.Struct, frozen=True):
     config: dict[str, Any]
 
 
-def _passing(method: str, below: str, kind: CallKind = "read") -> Handler:
+def _passing(method: str, below: str, kind: Kind = "read") -> Handler:
     """Asks the agent for the path `below` its root, in which {instance_id} stands for one."""
 
     async def passed(desk: Desk, asked: Asked) -> Answer:
@@ -39,7 +40,7 @@ def _passing(method: str, below: str, kind: CallKind = "read") -> Handler:
         path = below.replace("{instance_id}", quote(instance_id, safe=""))
         if asked.raw_query:
             path = f"{path}?{asked.raw_query}"
-        answer = await desk.fleet.call(asked.path["host_id"], method, path, asked.body, kind)
+        answer = await desk.fleet.call(asked.path["host_id"], method, path, asked.body, kind=kind)
         return _kept(answer.status, answer.body)
 
     return passed
@@ -67,7 +68,7 @@ def _detail(body: bytes) -> object:
     return read.get("detail", read) if isinstance(read, dict) else read
 
 
-def _instance(method: str, below: str, kind: CallKind = "read") -> Handler:
+def _instance(method: str, below: str, kind: Kind = "read") -> Handler:
     return _passing(method, "/instances/{instance_id}" + below, kind)
 
 
