@@ -227,3 +227,46 @@ async def test_a_host_tells_its_memory_and_no_gpu_is_no_fault(tmp_path: Path) ->
         memory = (await fleet.refresh(host.id)).memory
         assert memory is not None
         assert (memory.percent, memory.memory_type) == (25.0, "VRAM")
+
+
+async def test_hosts_that_cannot_be_read_are_read_once_they_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("solar.control.fleet.fleet._PAUSES", (0.01, 0.02))
+    async with stored(tmp_path) as store:
+        await store.put_host(Host("h", "h", "http://127.0.0.1:9", "k", 1))
+        read, tries = store.hosts, list[int]()
+
+        async def locked() -> tuple[Host, ...]:
+            tries.append(1)
+            if len(tries) < 4:
+                raise StoreFailed("the database is locked")
+            return await read()
+
+        monkeypatch.setattr(store, "hosts", locked)
+        async with running(store) as fleet:
+            assert [host.id for host in fleet.hosts()] == ["h"]
+        assert caplog.text.count("the database is locked") == 3
+
+
+async def test_the_log_names_only_hosts_that_are_registered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger=LOG.name)
+    async with FakeAgent() as agent, fleet_in(tmp_path) as fleet:
+        await agent.die()
+        with pytest.raises(InvalidRequest):
+            await fleet.add(host_of(agent))
+        assert not [line for line in caplog.messages if "host=" in line]
+        host = await fleet.add(host_of(agent), unreachable=True)
+        await agent.revive()
+        await fleet.refresh(host.id)
+        about = f"host={host.id} name='gpu-1' url={agent.url}"
+        first, second = [line for line in caplog.messages if "host=" in line]
+        assert first.startswith(f"{about} added, it is offline: {agent.url} does not answer: nobody listens there")
+        assert second == f"{about} status, it is online"
+
+
+async def test_a_key_that_no_header_can_carry_is_told(tmp_path: Path) -> None:
+    async with FakeAgent() as agent, fleet_in(tmp_path) as fleet:
+        with pytest.raises(InvalidRequest, match="api_key must be printable ASCII"):
+            await fleet.add(host_of(agent, key="a\nb"))
+        assert agent.requests == []

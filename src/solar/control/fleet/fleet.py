@@ -273,6 +273,10 @@ class Fleet:
         self.discoverer.tell(tuple(backend for watch in self._watches.values() for backend in watch.backends))
 
     def _tell(self, what: What, view: HostView) -> None:
+        if what in ("added", "removed", "patched", "status"):
+            level = logging.INFO if view.status == "online" else logging.WARNING
+            is_how = f"{view.status}{view.reason and f': {view.reason}'}"
+            self._log.log(level, "host=%s name=%r url=%s %s, it is %s", view.id, view.name, view.url, what, is_how)
         for told in tuple(self.on_change):
             told(what, view)
 

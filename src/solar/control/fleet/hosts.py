@@ -262,10 +262,6 @@ class HostWatch:
         self.pause = self._pace.instances if status == "online" else min(2 * self.pause, self._pace.longest)
         if status != self._told:
             self._told = status
-            level = logging.INFO if status == "online" else logging.WARNING
-            self._log.log(
-                level, "host=%s name=%r is %s%s", self.host.id, self.host.name, status, reason and f": {reason}"
-            )
             self._changed(self, "status")
 
     async def _rest(self) -> None:
