@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from solar.errors import MissingExtra
 
-PACKAGES = ("alembic", "click", "dotenv", "rich", "sqlalchemy", "starlette", "uvicorn")
+PACKAGES = ("aiohttp", "alembic", "click", "dotenv", "rich", "sqlalchemy", "starlette", "uvicorn")
 
 
 def missing(packages: Iterable[str] = PACKAGES) -> list[str]:
