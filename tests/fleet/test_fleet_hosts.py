@@ -270,3 +270,17 @@ async def test_a_key_that_no_header_can_carry_is_told(tmp_path: Path) -> None:
         with pytest.raises(InvalidRequest, match="api_key must be printable ASCII"):
             await fleet.add(host_of(agent, key="a\nb"))
         assert agent.requests == []
+
+
+@pytest.mark.parametrize("order", ["pr", "rp", "ppr", "prp", "rr"])
+async def test_whatever_changes_meet_disk_and_memory_agree(tmp_path: Path, order: str) -> None:
+    async with FakeAgent() as agent, stored(tmp_path) as store, running(store) as fleet:
+        host = await fleet.add(host_of(agent))
+        changes = [
+            fleet.remove(host.id) if letter == "r" else fleet.patch(host.id, HostPatch(name=f"n{n}", api_key=f"k{n}"))
+            for n, letter in enumerate(order)
+        ]
+        outcomes = await asyncio.gather(*changes, return_exceptions=True)
+        assert all(getattr(outcome, "status", None) == 404 for outcome in outcomes if isinstance(outcome, Exception))
+        assert (fleet.hosts(), await store.hosts()) == ((), ())
+        assert (await fleet.add(host_of(agent))).status == "online"
