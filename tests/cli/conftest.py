@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -21,3 +22,13 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
         one.ended()
         assert one.process.stdout is not None
         one.process.stdout.close()
+
+
+@pytest.fixture
+def logging_kept() -> Iterator[None]:
+    """For commands that are run in this process: how they log ends with them."""
+    log = logging.getLogger("solar")
+    level, switches = log.level, (logging.logThreads, logging.logProcesses, logging.logMultiprocessing)
+    yield
+    log.setLevel(level)
+    logging.logThreads, logging.logProcesses, logging.logMultiprocessing = switches

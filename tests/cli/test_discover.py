@@ -103,6 +103,7 @@ def test_a_wrong_word_is_one_sentence() -> None:
         ("mdns", "zeroconf", "mdns"),
     ],
 )
+@pytest.mark.usefixtures("logging_kept")
 def test_a_missing_extra_is_one_sentence_before_anything_begins(
     word: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

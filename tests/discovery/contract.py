@@ -1,8 +1,6 @@
 """What a discoverer promises is tried on a stage: a small world in which a test adds engines and takes them away.
 
 A new discoverer passes the suite once it has a stage: subclass `Stage` in stages.py, and name it in test_contract.py.
-Docker's has its place there too, with a real Docker Engine behind it: `add` runs a container, `change` another of the
-same name with other labels, `remove` ends it, `break_source` ends the engine, and `mend_source` starts that again.
 """
 
 from __future__ import annotations

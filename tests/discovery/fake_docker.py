@@ -37,6 +37,7 @@ class FakeDocker:
         self.slow: dict[str, asyncio.Event] = {}  # by name: who is described once this is set
         self.streams: list[asyncio.Queue[bytes | None]] = []
         self._runner: web.AppRunner | None = None
+        self._started = 0
 
     async def __aenter__(self) -> FakeDocker:
         await self.start()
@@ -76,7 +77,8 @@ class FakeDocker:
         labels: Mapping[str, str] | None = None,
     ) -> str:
         """Start a container whose port 11434 is published as `port`, and `also` as others; its id."""
-        container = f"{len(self.containers):x}".rjust(64, "c") + ""
+        self._started += 1
+        container = f"{self._started:x}".rjust(64, "c")
         self.containers[container] = {
             "Id": container,
             "Name": f"/{name}",

@@ -11,11 +11,13 @@ from typing import Self
 
 import pytest
 from contract import QUICK, Stage
+from fake_docker import FakeDocker
 from nameserver import NameServer, Service
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from solar import Backend
 from solar.discovery.dns import DnsDiscoverer
+from solar.discovery.docker.discoverer import DockerDiscoverer
 from solar.discovery.file import FileDiscoverer
 from solar.discovery.local import LocalDiscoverer
 from solar.discovery.mdns import SERVICE, MdnsDiscoverer
@@ -138,6 +140,39 @@ class FileStage(Stage):
 
     async def mend_source(self) -> None:
         self.write()
+
+
+class DockerStage(Stage):
+    """The API of a Docker Engine; a real one is asked in tests/docker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.docker = FakeDocker()
+        self.containers: dict[str, str] = {}
+        self.discoverer: DockerDiscoverer = DockerDiscoverer(hosts=[self.docker.url])
+
+    async def __aenter__(self) -> Self:
+        await self.exits.enter_async_context(self.docker)
+        return self
+
+    async def add(self, letter: str) -> str:
+        self.containers[letter] = self.docker.run(letter, (await self.start(letter, "ollama")).port)
+        return f"ollama-{letter}"
+
+    async def change(self, letter: str) -> str:
+        await self.remove(letter)
+        labels = {"solar.weight": "2"}
+        self.containers[letter] = self.docker.run(letter, self.fakes[letter].port, labels=labels)
+        return f"ollama-{letter}"
+
+    async def remove(self, letter: str) -> None:
+        self.docker.end_of(self.containers[letter], "die", "destroy")
+
+    async def break_source(self) -> None:
+        await self.docker.stop()
+
+    async def mend_source(self) -> None:
+        await self.docker.start()
 
 
 class MdnsStage(Stage):

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from contract import DEADLINE, QUICK, Followed, Stage
-from stages import DnsStage, FakeStage, FileStage, LocalStage, MdnsStage
+from stages import DnsStage, DockerStage, FakeStage, FileStage, LocalStage, MdnsStage
 
 from solar.discovery import follow
 from solar.discovery.sighting import Explains
 
-EVERY = ("fake", "local", "dns", "file", "mdns")
-BREAKABLE = ("fake", "dns", "file")  # this machine's ports and its network are there as long as it is
-EXPLAINING = ("local", "dns", "file", "mdns")
+EVERY = ("fake", "docker", "local", "dns", "file", "mdns")
+BREAKABLE = ("fake", "docker", "dns", "file")  # this machine's ports and its network are there as long as it is
+EXPLAINING = ("docker", "local", "dns", "file", "mdns")
 
 
 @pytest.fixture
@@ -29,6 +29,8 @@ async def stage(
     match request.param:
         case "fake":
             made = FakeStage()
+        case "docker":
+            made = DockerStage()
         case "local":
             made = LocalStage()
         case "dns":
@@ -98,7 +100,7 @@ async def test_a_source_that_fails_and_comes_back_loses_nobody(stage: Stage) -> 
         assert followed.lost == []
 
 
-@on("dns", "file")
+@on("docker", "dns", "file")
 async def test_a_source_that_fails_is_told_with_what_to_do(stage: Stage) -> None:
     await stage.add("a")
     await stage.break_source()
@@ -195,5 +197,9 @@ async def test_a_look_disturbs_no_watch(stage: Stage) -> None:
 
 
 def left_of(before: set[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
-    """Tasks that run and did not before; those of the fake engines end when their connections do."""
-    return [task for task in asyncio.all_tasks() - before if not task.get_name().startswith("fake connection")]
+    """Tasks that run and did not before; those of the fakes end when their connections do."""
+    return [task for task in asyncio.all_tasks() - before if not _is_of_a_fake(task)]
+
+
+def _is_of_a_fake(task: asyncio.Task[Any]) -> bool:
+    return task.get_name().startswith("fake connection") or "/aiohttp/web" in task.get_coro().cr_code.co_filename

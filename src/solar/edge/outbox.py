@@ -31,7 +31,7 @@ class Outbox:
         """Write `parts`, one after the other, before the loop looks for news again."""
         if self._at_once:
             self._at_once -= 1
-            _write(transport, parts)
+            transport.writelines(parts)
             return
         waiting = self._waiting
         if not waiting:
@@ -47,24 +47,18 @@ class Outbox:
         """Write what waits for this one: it is about to be closed, and would refuse it later."""
         parts = self._waiting.pop(transport, None)
         if parts is not None and not transport.is_closing():
-            _write(transport, parts)
+            transport.writelines(parts)
 
     def end_turn(self) -> None:
         """Write all that waits."""
-        self._alone = min(2 * self._alone + 1, AT_ONCE) if len(self._waiting) == 1 else 0
-        self._at_once = self._alone
-        self._flush()
+        if self._waiting:
+            self._alone = min(2 * self._alone + 1, AT_ONCE) if len(self._waiting) == 1 else 0
+            self._at_once = self._alone
+            self._flush()
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, {}
         self._size = 0
         for transport, parts in waiting.items():
             if not transport.is_closing():
-                _write(transport, parts)
-
-
-def _write(transport: asyncio.Transport, parts: tuple[bytes, ...]) -> None:
-    if len(parts) == 1:
-        transport.write(parts[0])
-    else:
-        transport.writelines(parts)
+                transport.writelines(parts)
