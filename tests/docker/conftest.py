@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import images
 import pytest
 from engine import DockerRefusedError, Engine, why_not
 from images import Image
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
@@ -64,12 +61,6 @@ def _left_as_found(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if engine is not None:
         engine.reset()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker("docker")
 
 
 @pytest.hookimpl(wrapper=True)
