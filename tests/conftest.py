@@ -2,10 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).parent
 DOCKER = "docker"
+MARKED = ("real", DOCKER)  # folders whose tests bear their name as a marker
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,6 +21,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{DOCKER}: needs a Docker engine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for folder in MARKED:
+            if HERE / folder in item.path.parents:
+                item.add_marker(folder)
 
 
 def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:

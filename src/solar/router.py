@@ -263,7 +263,6 @@ class Router:
 
     async def _follow(self, discoverer: Discoverer, heard: asyncio.Event) -> None:
         """Apply what a discoverer finds, for as long as the router runs. `heard` is set once it told anything."""
-
         complain = complaining(self._log, f"discoverer={discoverer.name}")
 
         def failed(error: Exception, pause: float) -> None:

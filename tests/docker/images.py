@@ -23,6 +23,7 @@ from wheels import pack_wheels
 ROOT = Path(__file__).parents[2]
 
 PYTHON = "local/python:3"
+SHELL = "local/sh:latest"
 FAKE = "local/fake:latest"
 GATEWAY = "solar:latest"  # as examples/compose.yaml calls it
 LLAMA = "ghcr.io/ggml-org/llama.cpp:server"
@@ -75,6 +76,12 @@ class Image:
     def __call__(self, *flags: str, options: tuple[str, ...] = (), name: str | None = None) -> str:
         """The container's id. `options` are those of `docker run`; `name` is another tag of the image."""
         return self.engine.run(name or self.name, *self.command, *flags, options=(*self.options, *options))
+
+
+def try_one(engine: Engine) -> None:
+    """Run the least that a container can be. Raises DockerRefusedError."""
+    make(engine, SHELL, program("sh"))
+    engine.docker("run", "--rm", SHELL, "sh", "-c", ":")
 
 
 def make_python(engine: Engine) -> None:

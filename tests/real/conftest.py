@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from llama_server import Engine, Llamas, LlamaServer, find_engine
 
-HERE = Path(__file__).parent
-
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
@@ -38,12 +36,6 @@ def pair(shared_llamas: Llamas) -> tuple[LlamaServer, LlamaServer]:
     left.wait_until_ready()
     right.wait_until_ready()
     return left, right
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker("real")
 
 
 @pytest.hookimpl(wrapper=True)
