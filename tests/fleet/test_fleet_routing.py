@@ -16,7 +16,7 @@ from solar.discovery.base import BackendsListed
 from solar.store import Host
 from solar.testing import FakeAgent
 from solar.testing.agents.shapes import DialectName
-from solar.wire.hosts import HostPatch
+from solar.wire.hosts import HostPatch, NewHost
 
 ASK = {"model": "llama:8b", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -73,6 +73,18 @@ async def test_a_host_lends_its_weight_to_its_instances(tmp_path: Path) -> None:
         async with running(store) as fleet:
             await fleet.refresh("h")
             assert [backend.weight for backend in await backends(fleet)] == [2.0]
+
+
+async def test_a_host_s_weight_is_told_changed_and_kept(tmp_path: Path) -> None:
+    async with FakeAgent() as agent, stored(tmp_path) as store:
+        await agent.add("llama:8b")
+        async with running(store) as fleet:
+            host = await fleet.add(NewHost("a", agent.url, "host-key", 2))
+            assert [backend.weight for backend in await backends(fleet)] == [2.0]
+            assert (await fleet.patch(host.id, HostPatch(weight=0.5))).as_json.weight == 0.5
+            assert [backend.weight for backend in await backends(fleet)] == [0.5]
+            assert (await fleet.patch(host.id, HostPatch(name="b"))).weight == 0.5
+        assert [kept.settings for kept in await store.hosts()] == [{"weight": 0.5}]
 
 
 async def test_each_change_of_what_runs_is_listed_and_nothing_else(tmp_path: Path) -> None:

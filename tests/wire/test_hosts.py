@@ -36,7 +36,8 @@ def test_a_host_has_the_originals_fields_but_for_the_key() -> None:
     host = Host(id="1", name="a", url="http://a:8001", memory=Memory(1, 2, 50, "VRAM"), created_at="t")
     shown = json.loads(msgspec.json.encode(HostResponse(host, "done")))
     assert shown["message"] == "done"
-    assert sorted(shown["host"]) == ["created_at", "id", "last_seen", "memory", "name", "status", "url"]
+    originals = {"created_at", "id", "last_seen", "memory", "name", "status", "url"}
+    assert shown["host"].keys() == originals | {"weight", "reason"}
     assert shown["host"]["memory"] == {"used_gb": 1, "total_gb": 2, "percent": 50, "memory_type": "VRAM"}
 
 
@@ -57,6 +58,8 @@ def test_a_refresh_of_all_counts_its_hosts() -> None:
         (body(**MAC | {"api_key": ""}), "api_key must be"),
         (body(**MAC | {"api_key": "schlüssel"}), "api_key must be"),
         (body(**MAC | {"url": "ftp://a"}), "http or https"),
+        (body(**MAC | {"weight": 0}), "weight must be"),
+        (body(**MAC | {"weight": "2"}), "weight"),
     ],
 )
 def test_a_registration_that_cannot_be_is_refused_with_what_to_write(wrong: bytes, told: str) -> None:
@@ -70,9 +73,12 @@ def test_a_patch_changes_what_it_names() -> None:
     assert repr(patch) == "<HostPatch of name, api_key>"
     assert repr(read_host_patch(b"{}")) == "<HostPatch of nothing>"
     assert read_host_patch(body(url="gpu1")).url == "gpu1"
+    assert read_host_patch(body(weight=2)).weight == 2.0
 
 
-@pytest.mark.parametrize("wrong", [{"name": ""}, {"url": "a b"}, {"api_key": ""}, {"status": "online"}, {"name": None}])
+@pytest.mark.parametrize(
+    "wrong", [{"name": ""}, {"weight": -1}, {"url": "a b"}, {"api_key": ""}, {"status": "online"}, {"name": None}]
+)
 def test_a_patch_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest):
         read_host_patch(body(**wrong))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal, TypeVar
 
 import msgspec
@@ -23,6 +24,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     last_seen: str | None = None  # ISO 8601
     memory: Memory | None = None
     created_at: str
+    weight: float = 1.0  # its capacity relative to other hosts
+    reason: str | None = None  # why it is not online, in human words
 
 
 class HostResponse(msgspec.Struct, frozen=True):
@@ -58,6 +61,7 @@ class NewHost(msgspec.Struct, frozen=True):
     name: str
     url: str
     api_key: str
+    weight: float | msgspec.UnsetType = msgspec.UNSET
 
     def __repr__(self) -> str:
         return f"<NewHost {self.name!r} at {self.url}>"
@@ -74,6 +78,7 @@ class HostPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str | msgspec.UnsetType = msgspec.UNSET
     url: str | msgspec.UnsetType = msgspec.UNSET
     api_key: str | msgspec.UnsetType = msgspec.UNSET
+    weight: float | msgspec.UnsetType = msgspec.UNSET
 
     def __repr__(self) -> str:
         named = [name for name in self.__struct_fields__ if getattr(self, name) is not msgspec.UNSET]
@@ -85,6 +90,7 @@ def read_new_host(body: bytes) -> NewHost:
     host = _read(body, NewHost)
     _check_name(host.name)
     _check_key(host.api_key)
+    _check_weight(host.weight)
     host.agent  # noqa: B018  it raises
     return host
 
@@ -98,6 +104,7 @@ def read_host_patch(body: bytes) -> HostPatch:
         agent_url(patch.url)
     if patch.api_key is not msgspec.UNSET:
         _check_key(patch.api_key)
+    _check_weight(patch.weight)
     return patch
 
 
@@ -120,3 +127,8 @@ def _check_name(name: str) -> None:
 def _check_key(key: str) -> None:
     if not key or not key.isascii() or not key.isprintable():
         raise InvalidRequest("api_key must be the API_KEY of that agent: printable ASCII, not empty", param="api_key")
+
+
+def _check_weight(weight: float | msgspec.UnsetType) -> None:
+    if weight is not msgspec.UNSET and not 0 < weight < inf:
+        raise InvalidRequest("weight must be a number above 0, such as 2 for a host twice as strong", param="weight")

@@ -66,7 +66,7 @@ OPERATIONS = (
     Operation("POST", "/hosts", "Register a host", added, HostResponse, NewHost, (_UNREACHABLE,)),
     Operation("POST", "/hosts/refresh-all", "Ask all hosts anew", all_refreshed, RefreshedAll),
     Operation("GET", "/hosts/{host_id}", "One host", shown, Host),
-    Operation("PATCH", "/hosts/{host_id}", "Give a host another name, URL or key", patched, HostResponse, HostPatch),
+    Operation("PATCH", "/hosts/{host_id}", "Change name, URL, key or weight", patched, HostResponse, HostPatch),
     Operation("DELETE", "/hosts/{host_id}", "Forget a host; what runs on it goes on", removed, HostResponse),
     Operation(
         "POST", "/hosts/{host_id}/refresh", "Ask a host anew; the answer says how it is", refreshed, HostResponse

@@ -102,7 +102,8 @@ class Fleet:
         agent = new.agent
         self._refuse_second(agent)
         now_ms = int(time.time() * 1000)
-        watch = self._watcher(Host(str(uuid4()), new.name, str(agent), new.api_key, now_ms))
+        settings = {} if new.weight is msgspec.UNSET else {"weight": new.weight}
+        watch = self._watcher(Host(str(uuid4()), new.name, str(agent), new.api_key, now_ms, settings))
         await watch.look()
         if watch.dialect is None and not unreachable:
             raise InvalidRequest(f"the host was not registered: {watch.reason}", code="host_unreachable", param="url")
@@ -121,16 +122,17 @@ class Fleet:
         changes = {name: told for name, told in msgspec.structs.asdict(patch).items() if told is not msgspec.UNSET}
         if "url" in changes:
             changes["url"] = str(agent_url(changes["url"]))
+        settings = {name: changes.pop(name) for name in ("weight",) if name in changes}
         self._watch(host_id)
 
         async def keep() -> HostWatch:
             old = self._watch(host_id)
-            host = replace(old.host, **changes)
+            host = replace(old.host, **changes, settings=old.host.settings | settings)
             if host.url != old.host.url:
                 self._refuse_second(agent_url(host.url), but=host_id)
             await self._store.put_host(host)
             if (host.url, host.api_key) == (old.host.url, old.host.api_key):
-                old.host = host
+                old.revised(host)
             else:
                 self._end(host_id)
                 self._begin(self._watcher(host, after=old))

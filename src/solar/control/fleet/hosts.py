@@ -51,6 +51,7 @@ class HostView:
     memory: Memory | None
     dialect: Dialect | None  # None: no agent has answered there yet
     instances: tuple[Instance, ...]  # as its agent told them last
+    weight: float = 1.0
 
     def __repr__(self) -> str:
         running = sum(instance.running for instance in self.instances)
@@ -67,6 +68,8 @@ class HostView:
             last_seen=self.last_seen,
             memory=self.memory,
             created_at=self.created_at,
+            weight=self.weight,
+            reason=self.reason or None,
         )
 
 
@@ -127,6 +130,7 @@ class HostWatch:
             memory=self.memory,
             dialect=self.dialect,
             instances=self.instances,
+            weight=_weight(self.host),
         )
 
     @property
@@ -165,6 +169,11 @@ class HostWatch:
         self._closed = True
         self._look.set()
         self._next_look.set()
+
+    def revised(self, host: Host) -> None:
+        """What is kept of it has changed, but for its address and key."""
+        self.host = host
+        self.backends = self._backends()
 
     def wake(self) -> None:
         """Look again soon: something has changed there."""
