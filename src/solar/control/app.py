@@ -109,7 +109,7 @@ def make_gateway(configuration: Configuration, admitted: Access, port: int) -> G
         places = Places()
         fleet.on_change.append(places.changed)
         router.on_record = Records(store, places).book
-    return Gateway(router, Desk(fleet, store), admitted, trusted=settings.allowed_hosts)
+    return Gateway(router, Desk(fleet, store, router), admitted, trusted=settings.allowed_hosts)
 
 
 def make_router(configuration: Configuration, admitted: Access, port: int) -> Router:

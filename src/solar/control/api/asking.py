@@ -11,6 +11,7 @@ import msgspec
 
 from solar.control.fleet import Fleet
 from solar.errors import InvalidRequest, SolarError
+from solar.router import Router
 from solar.store import Store
 
 LARGEST = 1 << 20  # bytes of a request's body
@@ -22,6 +23,7 @@ class Desk:
 
     fleet: Fleet
     store: Store
+    router: Router
     clock: Callable[[], float] = time.time  # seconds since 1970
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from solar.control.api import history, hosts, instances
+from solar.control.api import history, hosts, instances, routing
 from solar.control.api.asking import Operation
 
-OPERATIONS: tuple[Operation, ...] = (*hosts.OPERATIONS, *instances.OPERATIONS, *history.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (*hosts.OPERATIONS, *instances.OPERATIONS, *history.OPERATIONS, *routing.OPERATIONS)

@@ -1,0 +1,42 @@
+import asyncio
+import json
+
+from managed import Managed
+from test_management import registered
+
+from solar.core.backend import Backend
+from solar.testing import FakeAgent, FakeBackend
+
+
+async def test_backends_are_told_with_their_state_and_without_their_keys(api: Managed) -> None:
+    async with FakeBackend(["m"], api_key="sk-secret", tokens=1) as well:
+        await api.gateway.router.add_backend(Backend("well", well.url, api_key="sk-secret", aliases={"n": "m"}))
+        await api.gateway.router.add_backend(Backend("dead", "http://127.0.0.1:9", host="there", max_in_flight=4))
+        answer = await api.ask("GET", "/gateway/backends")
+    first, second = answer.json["backends"]
+    assert (first["id"], first["state"], first["models"], first["aliases"]) == ("well", "healthy", ["m"], {"n": "m"})
+    assert (second["id"], second["state"], second["host"], second["max_in_flight"]) == ("dead", "down", "there", 4)
+    assert second["reason"]
+    assert answer.json["in_flight"] == 0
+    assert b"sk-secret" not in answer.body
+
+
+async def test_what_runs_is_told_without_asking_an_agent(api: Managed) -> None:
+    async with FakeAgent(api_key="agent-secret") as agent:
+        instance = await agent.add("llama:8b")
+        host_id = await registered(api, agent)
+        agent.freeze()
+        async with asyncio.timeout(1):
+            answer = await api.ask("GET", "/gateway/instances")
+            of_host = await api.ask("GET", f"/gateway/instances?host_id={host_id}")
+    (told,) = answer.json["instances"]
+    assert (told["host_id"], told["host_name"], told["id"]) == (host_id, "studio", instance.id)
+    assert (told["alias"], told["status"], told["port"]) == ("llama:8b", "running", instance.port)
+    assert of_host.json == answer.json
+    assert b"agent-secret" not in answer.body
+
+
+async def test_instances_of_a_host_that_is_not_there_are_a_404(api: Managed) -> None:
+    await api.gateway._desk.fleet.ready()
+    answer = await api.ask("GET", "/gateway/instances?host_id=x")
+    assert (answer.status, json.loads(answer.body)["error"]["code"]) == (404, "host_not_found")
