@@ -7,7 +7,7 @@ from any_json import bodies, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solar.wire.redact import redact, unmask
+from solar.wire.redact import masking, redact, unmask
 
 KEY = "host-secret-1"
 
@@ -116,3 +116,13 @@ def test_a_redacted_answer_is_json_still(value: object, secret: str) -> None:
     assert shown["api_key"] == "***"
     assert shown["message"] == "--api-key ***"
     assert isinstance(unmask(redact(body), secret), bytes)
+
+
+def test_one_line_is_masked_by_a_pattern_of_all_keys() -> None:
+    pattern = masking(["", "k1", "key-of-an-instance"])
+    assert pattern is not None
+    assert (
+        pattern.sub("***", "llama-server --api-key key-of-an-instance, k1, k12")
+        == "llama-server --api-key ***, ***, k12"
+    )
+    assert masking([""]) is None

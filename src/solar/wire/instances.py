@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from solar.core.backend import BACKEND_TYPES, Backend
@@ -105,6 +105,30 @@ def instances_of(records: Iterable[object]) -> Listing:
         else:
             found[instance.id] = instance
     return Listing(tuple(found.values()), tuple(complaints))
+
+
+def updated(known: Iterable[Instance], told: Iterable[Instance]) -> tuple[Instance, ...]:
+    """What a link tells of all instances, with what was known of each from its full record.
+
+    A link tells little of each. What it leaves out stays, but for what was true of the process before.
+    """
+    before = {instance.id: instance for instance in known}
+    return tuple(_updated(before[new.id], new) if new.id in before else new for new in told)
+
+
+def _updated(old: Instance, new: Instance) -> Instance:
+    same_process = (old.status, old.port) == (new.status, new.port)
+    kept = old if same_process else replace(old, pid=None, started_at=None, error_message=None)
+    return replace(
+        kept,
+        alias=new.alias,
+        status=new.status,
+        port=new.port,
+        engine=new.engine,
+        endpoints=new.endpoints,
+        model_name=new.model_name or old.model_name,
+        context=new.context or old.context,
+    )
 
 
 def backend_of(instance: Instance, home: Home) -> Backend | None:

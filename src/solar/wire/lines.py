@@ -6,7 +6,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Literal, NamedTuple
 
 from solar.wire.reading import Fields, Unreadable, decode, decode_object
@@ -128,17 +128,17 @@ class Ring:
     `since(seq)` is everything after the reader's last line. Numbers grow; where they jump, lines are missing.
     """
 
-    __slots__ = ("_characters", "_held", "_max_characters", "_max_lines", "newest")
+    __slots__ = ("_held", "_max_characters", "_max_lines", "characters", "newest")
 
     def __init__(self, max_lines: int = 1000, max_characters: int = 1 << 20) -> None:
         self._held: deque[Line] = deque()
         self._max_lines = max_lines
         self._max_characters = max_characters
-        self._characters = 0
+        self.characters = 0  # of all lines that it holds
         self.newest = -1  # the number of the last line; -1 before the first
 
     def __repr__(self) -> str:
-        return f"<Ring {len(self._held)} lines up to {self.newest}, {self._characters} characters>"
+        return f"<Ring {len(self._held)} lines up to {self.newest}, {self.characters} characters>"
 
     def __len__(self) -> int:
         return len(self._held)
@@ -148,10 +148,10 @@ class Ring:
         if line.seq <= self.newest:
             raise ValueError(f"line {line.seq} comes after line {self.newest}")
         self._held.append(line)
-        self._characters += len(line.text)
+        self.characters += len(line.text)
         self.newest = line.seq
-        while len(self._held) > self._max_lines or (self._characters > self._max_characters and len(self._held) > 1):
-            self._characters -= len(self._held.popleft().text)
+        while len(self._held) > self._max_lines or (self.characters > self._max_characters and len(self._held) > 1):
+            self.characters -= len(self._held.popleft().text)
 
     def since(self, seq: int = -1) -> Replay:
         """The lines after number `seq`. A reader with a number that was never given out here gets everything."""
@@ -160,5 +160,5 @@ class Ring:
         oldest = self._held[0].seq
         if seq > self.newest:
             seq = oldest - 1
-        newer = sum(1 for line in reversed(self._held) if line.seq > seq)
+        newer = sum(1 for _ in takewhile(lambda line: line.seq > seq, reversed(self._held)))
         return Replay(max(0, oldest - 1 - seq), tuple(islice(self._held, len(self._held) - newer, None)))

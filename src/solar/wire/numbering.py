@@ -24,7 +24,7 @@ class Numbering:
 
     def __init__(self) -> None:
         self.epoch = 0
-        self._seen: dict[int, tuple[str, str]] = {}  # of this epoch: number -> time and text
+        self._seen: dict[int, tuple[str, int]] = {}  # of this epoch: number -> time, and the hash of the text
         self._expected = 0  # the agent's next number
         self._number = 0  # our next number
         self._new = False  # somebody said that the next line begins a new epoch
@@ -55,7 +55,7 @@ class Numbering:
         if entry.seq >= self._expected:
             return False
         if entry.seq in self._seen:
-            return self._seen[entry.seq] == entry[1:]
+            return self._seen[entry.seq] == (entry.at, hash(entry.text))
         oldest = min(self._seen)
         return entry.seq < oldest and "" < _moment(entry.at) <= _moment(self._seen[oldest][0])
 
@@ -81,7 +81,7 @@ class Numbering:
         if entry.seq >= self._expected:
             self._number += entry.seq - self._expected  # the gap
             self._expected = entry.seq + 1
-        self._seen[entry.seq] = entry[1:]
+        self._seen[entry.seq] = (entry.at, hash(entry.text))
         if len(self._seen) >= 2 * WINDOW:
             for seq in sorted(self._seen)[:WINDOW]:
                 del self._seen[seq]
@@ -100,7 +100,7 @@ class Numbering:
         if all(self._knows(entry) for entry in entries):
             return ()
         known = self._last_texts()
-        texts = [entry.text for entry in entries]
+        texts = [hash(entry.text) for entry in entries]
         # A file that was not cut has a line's number as its place.
         for end in (self._expected, *range(len(texts), 0, -1)):
             proof = known[-end:]
@@ -108,9 +108,9 @@ class Numbering:
                 return [Entry(self._expected + n, e.at, e.text) for n, e in enumerate(entries[end:])]
         return entries
 
-    def _last_texts(self) -> list[str]:
-        """The texts of the newest lines, as far back as there is no gap between them."""
-        texts: list[str] = []
+    def _last_texts(self) -> list[int]:
+        """The hashes of the newest lines, as far back as there is no gap between them."""
+        texts: list[int] = []
         for seq in range(self._expected - 1, self._expected - 1 - _PROOF, -1):
             if seq not in self._seen:
                 break

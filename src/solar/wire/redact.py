@@ -55,6 +55,12 @@ def redact(body: bytes, secrets: Iterable[str] = ()) -> bytes:
     return b"".join([*pieces, body[done:]]) if pieces else body
 
 
+def masking(secrets: Iterable[str]) -> re.Pattern[str] | None:
+    """What finds `secrets` in one line of text, for MASK to stand in their place; None where there are none."""
+    known = {secret for secret in secrets if secret}
+    return _pattern(known) if known else None
+
+
 def unmask(body: bytes, key: str) -> bytes:
     """`body` with `key` where a client sends back the mask that it was shown; nothing else changes."""
     try:
