@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from types import SimpleNamespace
 
 import aiohttp
 from yarl import URL
 
-from solar.control.fleet.calls import AgentAnswer, HostUnreachable
+from solar.control.fleet.calls import AgentAnswer, HostUnreachable, NoStream
 from solar.errors import InvalidRequest
 from solar.wire.address import AgentUrl
 
 MAX_ANSWER = 16 * 1024 * 1024  # bytes; a thousand long log lines are one or two MiB
 CONNECT = 5.0  # seconds until a connection stands, however long the answer may take
+HANDSHAKE = 15.0  # seconds for a WebSocket to open: some answer nobody for 10 while they stop an instance
+HEARTBEAT = 40.0  # seconds between two pings on a WebSocket; half of it may pass until the pong
+MAX_FRAME = 1024 * 1024  # bytes that an agent may say at once on a WebSocket
 IDLE = 4.0  # seconds; the originals close an idle connection after 5, and a change must not run into that
 
 _PATH = re.compile(r"/[\x21-\x7e]*")
@@ -20,7 +27,10 @@ _PATH = re.compile(r"/[\x21-\x7e]*")
 
 def open_session() -> aiohttp.ClientSession:
     """The connections to all agents. A long call must not keep others waiting: nothing is queued here."""
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(_follow_nowhere)  # a WebSocket's handshake would follow, with the key
     return aiohttp.ClientSession(
+        trace_configs=[trace],
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE, ttl_dns_cache=60),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept-Encoding": "identity", "User-Agent": "solar"},
@@ -47,13 +57,11 @@ class AgentClient:
 
         Raises HostUnreachable where there is no whole answer in time, and InvalidRequest for a path that is none.
         """
-        if not _PATH.fullmatch(path) or {".", ".."} & set(path.partition("?")[0].split("/")):
-            raise InvalidRequest(f"{path!r} is no path of an agent")
         headers = (self._key if with_key else {}) | ({"Content-Type": "application/json"} if body else {})
         try:
             async with self._session.request(
                 method,
-                URL(self.agent.at(path), encoded=True),
+                self._url(path),
                 data=body or None,
                 headers=headers,
                 allow_redirects=False,
@@ -68,6 +76,40 @@ class AgentClient:
         except (aiohttp.ClientError, OSError) as error:
             raise HostUnreachable(f"{self.agent} does not answer: {_why(error)}") from None
 
+    @asynccontextmanager
+    async def stream(self, path: str) -> AsyncIterator[AsyncIterator[str]]:
+        """The texts of a WebSocket, until it closes. Raises HostUnreachable, also from within; NoStream."""
+        limits = aiohttp.ClientWSTimeout(ws_close=1.0)
+        try:
+            async with asyncio.timeout(HANDSHAKE):
+                socket = await self._session.ws_connect(
+                    self._url(path), headers=self._key, timeout=limits, heartbeat=HEARTBEAT, max_msg_size=MAX_FRAME
+                )
+        except TimeoutError:
+            late = f"{self.agent} has not opened {path} within {HANDSHAKE:g} s"
+            raise HostUnreachable(late, status=504) from None
+        except aiohttp.WSServerHandshakeError as error:
+            raise NoStream(f"{self.agent} refuses the WebSocket {path}: {error.status}") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise HostUnreachable(f"{self.agent} does not answer: {_why(error)}") from None
+        try:
+            async with aclosing(self._texts(socket)) as texts:
+                yield texts
+        finally:
+            await socket.close()
+
+    async def _texts(self, socket: aiohttp.ClientWebSocketResponse) -> AsyncGenerator[str, None]:
+        async for message in socket:
+            if message.type is aiohttp.WSMsgType.ERROR:
+                raise HostUnreachable(f"{self.agent} broke its WebSocket: {message.data}")
+            if message.type is aiohttp.WSMsgType.TEXT:
+                yield message.data
+
+    def _url(self, path: str) -> URL:
+        if not _PATH.fullmatch(path) or {".", ".."} & set(path.partition("?")[0].split("/")):
+            raise InvalidRequest(f"{path!r} is no path of an agent")
+        return URL(self.agent.at(path), encoded=True)
+
     async def _bounded(self, response: aiohttp.ClientResponse) -> bytes:
         pieces, size = list[bytes](), 0
         async for piece in response.content.iter_any():
@@ -76,6 +118,13 @@ class AgentClient:
                 raise HostUnreachable(f"{self.agent} answers more than the limit of {MAX_ANSWER} bytes")
             pieces.append(piece)
         return b"".join(pieces)
+
+
+async def _follow_nowhere(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestRedirectParams
+) -> None:
+    del session, context, params
+    raise aiohttp.ClientError("it leads elsewhere")
 
 
 def _why(error: aiohttp.ClientError | OSError) -> str:

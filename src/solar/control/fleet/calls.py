@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -32,6 +34,10 @@ class HostUnreachable(UpstreamFailed):
     code = "host_unreachable"
 
 
+class NoStream(HostUnreachable):
+    """A host's agent has no such WebSocket: there may be another way to the same."""
+
+
 class Agent(Protocol):
     """Who can be asked."""
 
@@ -39,6 +45,10 @@ class Agent(Protocol):
         self, method: str, path: str, body: bytes = b"", *, within: float, with_key: bool = True
     ) -> AgentAnswer:
         """Its answer. Raises HostUnreachable."""
+        ...
+
+    def stream(self, path: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """The texts of a WebSocket, until it closes. Raises HostUnreachable; NoStream where it has none."""
         ...
 
 
@@ -53,6 +63,11 @@ class NoAgent:
     ) -> AgentAnswer:
         """Raises HostUnreachable, with the reason."""
         del method, path, body, within, with_key
+        raise HostUnreachable(self.why)
+
+    def stream(self, path: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """Raises HostUnreachable, with the reason."""
+        del path
         raise HostUnreachable(self.why)
 
 
