@@ -41,7 +41,7 @@ def test_a_registration_of_a_v2_agent_is_read() -> None:
     flat = {"id": "one", "alias": "llama:8b", "status": "running", "port": 3500, "backend_type": "llamacpp"}
     data = {"api_key": "k", "host_name": "gpu1", "instances": [flat | {"supported_endpoints": []}], "host_id": "old"}
     found = read_registration(frame(type="registration", data=data, timestamp=NOW))
-    assert found == Registration("k", "gpu1", LISTING)
+    assert found == Registration("k", "gpu1", LISTING, at=NOW)
     assert "k'" not in repr(found)
 
 
@@ -87,7 +87,7 @@ def test_what_a_coordinator_writes_its_agent_reads(message: FromCoordinator) -> 
 
 
 def test_a_registration_is_read_as_it_was_written() -> None:
-    registration = Registration("k", "gpu1", LISTING)
+    registration = Registration("k", "gpu1", LISTING, at=NOW)
     assert read_registration(write(registration, NOW)) == registration
     assert json.loads(write(registration, NOW))["timestamp"] == NOW
 

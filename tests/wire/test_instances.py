@@ -7,7 +7,16 @@ from hypothesis import given, settings
 
 from solar.core.backend import Backend
 from solar.wire.address import agent_url
-from solar.wire.instances import Home, Instance, backend_of, instances_of, read_instance, read_instances
+from solar.wire.instances import (
+    MAX_INSTANCES,
+    Home,
+    Instance,
+    backend_of,
+    instances_of,
+    read_instance,
+    read_instances,
+    updated,
+)
 from solar.wire.reading import Unreadable
 
 HOME = Home("gpu1", agent_url("https://gpu1/base"), "host-key", 2.0)
@@ -195,3 +204,24 @@ def test_whatever_an_agent_says_of_an_instance_it_can_be_asked_for_its_backend(v
     running = value | {"status": "running", "port": 1} if isinstance(value, dict) else value
     for instance in instances_of([value, running]).instances:
         backend_of(instance, HOME)
+
+
+def test_a_link_s_word_leaves_what_it_does_not_tell() -> None:
+    full = one(V1 | {"config": {"backend_type": "llamacpp", **V1["config"], "model_type": "embedding"}})
+    flat = {"id": "one", "alias": "llama:8b", "status": "running", "port": 3500, "supported_endpoints": list(CHAT)}
+    other = {"id": "two", "alias": "b", "status": "stopped", "port": None}
+    same, new = updated([full], instances_of([flat, other]).instances)
+    assert same == full
+    assert (new.id, new.status) == ("two", "stopped")
+    (moved,) = updated([full], instances_of([flat | {"status": "stopped", "port": 3501}]).instances)
+    assert (moved.status, moved.port, moved.pid, moved.started_at) == ("stopped", 3501, None, None)
+    assert (moved.endpoints, moved.model, moved.api_key) == (full.endpoints, full.model, "its-own")
+    (renamed,) = updated([full], instances_of([flat | {"alias": "c"}]).instances)
+    assert (renamed.alias, renamed.model, renamed.api_key) == ("c", None, "its-own")
+    assert updated([full], ()) == ()
+
+
+def test_more_instances_than_a_machine_runs_are_left_out_with_a_word() -> None:
+    listing = instances_of({"id": f"{n}"} for n in range(10_000))
+    assert len(listing.instances) == MAX_INSTANCES
+    assert listing.complaints == (f"there are more than {MAX_INSTANCES} instances: the others are left out",)

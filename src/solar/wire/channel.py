@@ -5,6 +5,7 @@ Our own agent speaks it too, and sends lines and states in the batches of the So
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -42,6 +43,11 @@ NO_JSON = "Invalid JSON"
 NOT_FIRST = "Expected registration message"
 INVALID = "Invalid registration"
 UNKNOWN_KEY = "Registration failed - no host found with this API key"
+# What the original does not say: it takes one of them, or both at once.
+SEVERAL = "Registration failed - several hosts have this API key: set this agent's HOST_NAME to its host's name"
+TAKEN = "Registration failed - an agent of another HOST_NAME is linked as this host: give each its own API key"
+NOT_YET = "Registration failed - not ready yet, try again"
+CROWDED = "Registration failed - too many agents register at once, try again"
 
 
 class NotRegistered(Unreadable):
@@ -64,7 +70,7 @@ def read_registration(frame: str | bytes) -> Registration:
     found = registration_of(message.get("data"))
     if found is None:
         raise NotRegistered(INVALID)
-    return found
+    return replace(found, at=Fields(message, "the registration").text("timestamp") or "")
 
 
 def read_frame(frame: str | bytes) -> tuple[FromAgent, ...]:
@@ -131,7 +137,7 @@ def _frame(message: Registration | FromAgent | FromCoordinator, at: str) -> dict
     match message:
         case Registration():
             data = {"api_key": message.api_key, "host_name": message.host_name, **_flat(message.listing)}
-            return {"type": "registration", "data": data, "timestamp": at}
+            return {"type": "registration", "data": data, "timestamp": message.at or at}
         case LogFrame(instance_id, (Entry(seq, when, text),)):
             log = {"seq": seq, "line": text, "level": level_of(text)}
             return {"type": "log", "instance_id": instance_id, "timestamp": when, "data": log}

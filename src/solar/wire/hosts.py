@@ -25,7 +25,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     memory: Memory | None = None
     created_at: str
     weight: float = 1.0  # its capacity relative to other hosts
-    reason: str | None = None  # why it is not online, in human words
+    reason: str | None = None  # why it is not online, or what is wrong although it is, in human words
 
 
 class HostResponse(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from solar.core.backend import BACKEND_TYPES, Backend
 from solar.wire.address import AgentUrl, instance_url
 from solar.wire.reading import Fields, Unreadable, decode, decode_object
 
+MAX_INSTANCES = 1000  # of one agent: no machine runs as many
 STATUSES = ("stopped", "starting", "running", "stopping", "failed")
 
 _CHAT = ("/v1/chat/completions", "/v1/completions", "/v1/models")
@@ -96,6 +97,9 @@ def instances_of(records: Iterable[object]) -> Listing:
     complaints: list[str] = []
     found: dict[str, Instance] = {}
     for number, record in enumerate(records):
+        if number == MAX_INSTANCES:
+            complaints.append(f"there are more than {MAX_INSTANCES} instances: the others are left out")
+            break
         who = f"instance {number}"
         instance = _instance_of(record, who, complaints) if isinstance(record, dict) else None
         if instance is None:
@@ -110,25 +114,18 @@ def instances_of(records: Iterable[object]) -> Listing:
 def updated(known: Iterable[Instance], told: Iterable[Instance]) -> tuple[Instance, ...]:
     """What a link tells of all instances, with what was known of each from its full record.
 
-    A link tells little of each. What it leaves out stays, but for what was true of the process before.
+    A link tells little of each: what it leaves out stays, but for what was true of another process or configuration.
     """
     before = {instance.id: instance for instance in known}
     return tuple(_updated(before[new.id], new) if new.id in before else new for new in told)
 
 
 def _updated(old: Instance, new: Instance) -> Instance:
-    same_process = (old.status, old.port) == (new.status, new.port)
-    kept = old if same_process else replace(old, pid=None, started_at=None, error_message=None)
-    return replace(
-        kept,
-        alias=new.alias,
-        status=new.status,
-        port=new.port,
-        engine=new.engine,
-        endpoints=new.endpoints,
-        model_name=new.model_name or old.model_name,
-        context=new.context or old.context,
-    )
+    if (old.alias, old.engine) != (new.alias, new.engine):  # it was configured anew
+        return replace(new, created_at=old.created_at, api_key=old.api_key)
+    if (old.status, old.port) == (new.status, new.port):
+        return old
+    return replace(old, status=new.status, port=new.port, pid=None, started_at=None, error_message=None)
 
 
 def backend_of(instance: Instance, home: Home) -> Backend | None:

@@ -24,6 +24,7 @@ class Registration:
     version: str | None = None  # the fork tells; a v2 agent does not
     gpu_type: str | None = None
     roles: tuple[str, ...] = ()
+    at: str = ""  # when the agent sent it; "" where it does not say
 
 
 @dataclass(frozen=True, slots=True)

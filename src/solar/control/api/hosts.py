@@ -19,7 +19,7 @@ _UNREACHABLE = Parameter("unreachable", "`true`: keep the host even if its agent
 
 
 async def listed(desk: Desk, asked: Asked) -> Answer:
-    return told([view.as_json for view in desk.fleet.hosts()])
+    return told([view.as_json for view in await desk.fleet.listed()])
 
 
 async def added(desk: Desk, asked: Asked) -> Answer:

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from hmac import compare_digest
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple, TypeVar
@@ -24,11 +26,13 @@ from solar.errors import InvalidRequest, MissingExtra, SolarError, StoreFailed
 from solar.store.facts import Host
 from solar.store.store import Store
 from solar.wire.address import AgentUrl, agent_url, same
+from solar.wire.channel import NOT_YET, SEVERAL, TAKEN, UNKNOWN_KEY, NotRegistered
 from solar.wire.hosts import HostPatch, NewHost
 from solar.wire.instances import Instance
 from solar.wire.redact import redact, unmask
 
 T = TypeVar("T")
+PATIENCE = 2.0  # seconds that the list of all hosts waits for them to be read
 _PAUSES = (0.5, 30.0)  # seconds between two readings of hosts that cannot be read: the first, the longest
 
 
@@ -93,9 +97,21 @@ class Fleet:
         """All of them, the first registered first."""
         return tuple(watch.view for watch in self._watches.values())
 
+    async def listed(self) -> tuple[HostView, ...]:
+        """As hosts(), and right after the start not before they were read. Raises StoreFailed where that takes long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self._read.wait()
+        self._ready()
+        return self.hosts()
+
     def instances(self, host_id: str) -> tuple[Instance, ...]:
         """What a host's agent told last."""
         return self._watch(host_id).instances
+
+    def watched(self, host_id: str) -> HostWatch | None:
+        """Who watches a host; None where there is no such host."""
+        return self._watches.get(host_id)
 
     async def add(self, new: NewHost, *, unreachable: bool = False) -> HostView:
         """Register a host, once its agent has answered, or `unreachable` as it may be."""
@@ -166,6 +182,7 @@ class Fleet:
 
     async def refresh_all(self) -> tuple[HostView, ...]:
         """All hosts, asked anew side by side."""
+        self._ready()
         await asyncio.gather(*(watch.refresh() for watch in self._watches.values()))
         return self.hosts()
 
@@ -189,6 +206,26 @@ class Fleet:
             if kind != "read":
                 watch.wake()
         return replace(answer, body=redact(answer.body, secrets | watch.secrets))
+
+    def whose(self, api_key: str, called: str | None) -> HostWatch:
+        """The host whose agent has this key; of several, the one of the name that the agent calls itself.
+
+        Raises NotRegistered, with what to tell the agent.
+        """
+        if self._office is None:
+            raise NotRegistered(NOT_YET)
+        given = _bytes(api_key)
+        found = [watch for watch in self._watches.values() if compare_digest(_bytes(watch.host.api_key), given)]
+        if len(found) > 1:
+            found = [watch for watch in found if watch.host.name == called]
+            if len(found) != 1:
+                raise NotRegistered(SEVERAL)
+        if not found:
+            raise NotRegistered(UNKNOWN_KEY)
+        link = found[0].link
+        if link is not None and link.called != called:
+            raise NotRegistered(TAKEN)
+        return found[0]
 
     # --- within
 
@@ -279,6 +316,8 @@ class Fleet:
             level = logging.INFO if view.status == "online" else logging.WARNING
             is_how = f"{view.status}{view.reason and f': {view.reason}'}"
             self._log.log(level, "host=%s name=%r url=%s %s, it is %s", view.id, view.name, view.url, what, is_how)
+        elif what == "link":
+            self._log.info("host=%s name=%r link %s", view.id, view.name, "stands" if view.connected else "ended")
         for told in tuple(self.on_change):
             told(what, view)
 
@@ -288,6 +327,10 @@ class _Office(NamedTuple):
 
     tasks: Tasks
     client: Callable[[AgentUrl, str], Agent]
+
+
+def _bytes(key: str) -> bytes:
+    return key.encode("utf-8", "surrogatepass")
 
 
 def _key_for(path: str, watch: HostWatch) -> str:

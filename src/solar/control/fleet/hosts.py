@@ -6,10 +6,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from solar.control.fleet.calls import Agent, AgentAnswer, HostUnreachable, Kind, seconds
 from solar.core.backend import Backend
@@ -20,11 +20,12 @@ from solar.wire.address import agent_url
 from solar.wire.dialects import Dialect, dialect_of
 from solar.wire.figures import Memory, read_memory
 from solar.wire.hosts import Status
-from solar.wire.instances import Home, Instance, backend_of, read_instances
+from solar.wire.instances import Home, Instance, Listing, backend_of, read_instances, updated
+from solar.wire.messages import FromAgent, HealthFrame, InstancesUpdate
 from solar.wire.reading import Unreadable
 from solar.wire.redact import redact
 
-What = Literal["added", "removed", "patched", "status", "memory", "instances"]
+What = Literal["added", "removed", "patched", "status", "link", "memory", "instances"]
 _SAID = 200  # characters of a refusal that a reason shows
 
 
@@ -35,6 +36,7 @@ class Pace:
     instances: float = 2.0
     health: float = 10.0  # and its memory
     longest: float = 30.0  # the pauses grow to this while it does not answer as it should
+    linked: float = 30.0  # while a link tells what happens: just to check
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,14 @@ class HostView:
     name: str
     url: str
     status: Status
-    reason: str  # why it is not online, in human words
+    reason: str  # why it is not online, or what is wrong although it is, in human words
     created_at: str
     last_seen: str | None
     memory: Memory | None
     dialect: Dialect | None  # None: no agent has answered there yet
     instances: tuple[Instance, ...]  # as its agent told them last
     weight: float = 1.0
+    connected: bool = False  # its agent keeps a link open to us
 
     def __repr__(self) -> str:
         running = sum(instance.running for instance in self.instances)
@@ -73,11 +76,27 @@ class HostView:
         )
 
 
+class Link(Protocol):
+    """A connection that an agent opened to us, and has registered on."""
+
+    @property
+    def called(self) -> str | None:
+        """What its agent calls itself."""
+        ...
+
+    def end(self, why: str) -> None:
+        """Close it, soon: it speaks for nobody any more."""
+        ...
+
+
 class HostWatch:
     """What the agent at one address, asked with one key, says of itself and of its instances.
 
     A host that gets another address or key gets another watch: so no late answer speaks for what came after. The new
     one goes on from what the old one knew (`after`), until it has asked. `changed` hears of everything that changes.
+
+    A link that stands tells what happens; then the agent is asked only to check. What a look and a link say becomes
+    one status here: while its link speaks, a host is online.
     """
 
     def __init__(
@@ -102,10 +121,15 @@ class HostWatch:
         self._log = log
         self._told = after.status if after else None  # the status that was told last
         self._last_seen: int | None = after._last_seen if after else None
+        self._found = (self.status, self.reason)  # by the last look
+        self._link: Link | None = None
+        self._since = ""  # when its agent registered, as the agent wrote it
+        self._quiet = False  # it stands, and nothing was heard of it for long
+        self._news = 0  # how often a link told of the instances
         self._ill = ""  # what is wrong with its health
         self._due = float("-inf")  # when its health is asked again
         self.pause = pace.instances  # seconds until the next look
-        self._complained: tuple[str, ...] = ()
+        self._complained: dict[str, tuple[str, ...]] = {}  # who told, and what could not be read of it
         self._woken = asyncio.Event()
         self._begun = False  # it was looked at once
         self._wanted = False  # somebody waits for a whole look that has not begun
@@ -131,7 +155,13 @@ class HostWatch:
             dialect=self.dialect,
             instances=self.instances,
             weight=_weight(self.host),
+            connected=self._link is not None,
         )
+
+    @property
+    def link(self) -> Link | None:
+        """The one that speaks for it now."""
+        return None if self._quiet else self._link
 
     @property
     def secrets(self) -> set[str]:
@@ -141,6 +171,10 @@ class HostWatch:
     async def ask(self, method: str, path: str, body: bytes = b"", *, kind: Kind = "read") -> AgentAnswer:
         """What its agent answers, with its keys. Raises HostUnreachable."""
         return await self._agent.ask(method, path, body, within=seconds(kind, self.dialect))
+
+    def stream(self, path: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """The texts of a WebSocket of its agent, with its keys. Raises HostUnreachable, NoStream."""
+        return self._agent.stream(path)
 
     async def run(self) -> None:
         """Look again and again, until cancelled. Nobody else may ask it to look meanwhile, but by refresh()."""
@@ -165,8 +199,11 @@ class HostWatch:
         await self._next_look.wait()
 
     def close(self) -> None:
-        """Nobody looks any more, and nobody waits for it."""
+        """Nobody looks any more, and nobody waits for it. Its link ends."""
         self._closed = True
+        link, self._link = self._link, None
+        if link is not None:
+            link.end("this host is registered no more as it was")
         self._look.set()
         self._next_look.set()
 
@@ -178,6 +215,48 @@ class HostWatch:
     def wake(self) -> None:
         """Look again soon: something has changed there."""
         self._woken.set()
+
+    def linked(self, link: Link, at: str = "") -> None:
+        """`link` speaks for this host from now on; the one before it ends. `at`: when its agent registered."""
+        before, self._link = self._link, link
+        self._since, self._quiet = at, False
+        if before is not None:
+            before.end("a newer link of this host took its place")
+        self._seen()
+        self._settle()
+        if before is None:
+            self._changed(self, "link")
+        self._ask_anew()
+
+    def heard(self, link: Link, message: FromAgent) -> bool:
+        """What a link says. False: it speaks for nobody any more."""
+        if self._link is not link:
+            return False
+        self._seen()
+        if self._quiet:
+            self._quiet = False
+            self._settle()
+        match message:
+            case InstancesUpdate(at, listing) if self._is_new(at):
+                self._news += 1
+                self._told_by("its link", Listing(updated(self.instances, listing.instances), listing.complaints))
+            case HealthFrame(at, memory) if memory is not None and self._is_new(at):
+                self._weighs(memory)
+        return True
+
+    def hushed(self, link: Link) -> None:
+        """Nothing was heard on `link` for long: it stands, and its word counts no more until it speaks."""
+        if self._link is link and not self._quiet:
+            self._quiet = True
+            self._settle()
+            self._ask_anew()
+
+    def unlinked(self, link: Link) -> None:
+        """`link` is gone. Whether its host is, the next look says; where another took its place, nothing changes."""
+        if self._link is link:
+            self._link, self._quiet = None, False
+            self._changed(self, "link")
+            self._ask_anew()
 
     async def look(self) -> None:
         """Ask what is due, once. Whatever goes wrong becomes its status."""
@@ -225,17 +304,24 @@ class HostWatch:
         self.dialect = dialect
 
     async def _list(self) -> None:
+        news = self._news
         listing = read_instances(await self._get("/instances"))
-        if listing.complaints and listing.complaints != self._complained:
-            self._log.warning("host=%s %s", self.host.id, "; ".join(listing.complaints))
-        self._complained = listing.complaints
+        if news == self._news:  # else its link has told meanwhile what may be newer
+            self._told_by("GET /instances", listing)
+
+    def _told_by(self, who: str, listing: Listing) -> None:
+        if listing.complaints and listing.complaints != self._complained.get(who):
+            self._log.warning("host=%s %s: %s", self.host.id, who, "; ".join(listing.complaints))
+        self._complained[who] = listing.complaints
         if listing.instances != self.instances:
             self.instances = listing.instances
             self.backends = self._backends()
             self._changed(self, "instances")
 
     async def _weigh(self) -> None:
-        memory = read_memory(await self._get("/memory"))
+        self._weighs(read_memory(await self._get("/memory")))
+
+    def _weighs(self, memory: Memory | None) -> None:
         if memory != self.memory:
             self.memory = memory
             self._changed(self, "memory")
@@ -263,15 +349,41 @@ class HostWatch:
                 found.append(backend)
         return tuple(found)
 
+    def _is_new(self, at: str) -> bool:
+        """Agents keep what happens while they have no link, and tell it later: by then it is not how things are."""
+        return not (at and self._since) or at >= self._since
+
     def _becomes(self, status: Status, reason: str) -> None:
-        """The one place that writes the status."""
+        """What a look found."""
         if status == "online":
-            self._last_seen = int(time.time() * 1000)
-        self.status, self.reason = status, reason
-        self.pause = self._pace.instances if status == "online" else min(2 * self.pause, self._pace.longest)
-        if status != self._told:
-            self._told = status
+            self._seen()
+        if self.link is not None:
+            self.pause = self._pace.linked
+        else:
+            self.pause = self._pace.instances if status == "online" else min(2 * self.pause, self._pace.longest)
+        self._found = (status, reason)
+        self._settle()
+
+    def _settle(self) -> None:
+        """The one place that writes the status."""
+        self.status, self.reason = self._found
+        if self.link is not None and self.status != "online":
+            self.status = "online"
+            self.reason = (
+                f"its agent keeps a link to us, and cannot be asked: {self.reason}; "
+                "its instances are routed to only where the probes reach them"
+            )
+        if self.status != self._told:
+            self._told = self.status
             self._changed(self, "status")
+
+    def _seen(self) -> None:
+        self._last_seen = int(time.time() * 1000)
+
+    def _ask_anew(self) -> None:
+        """All of it, at once, and soon again where nobody answers."""
+        self.pause, self._due = self._pace.instances, float("-inf")
+        self.wake()
 
     async def _rest(self) -> None:
         try:
