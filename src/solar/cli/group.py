@@ -7,6 +7,7 @@ import click
 from solar.cli.check import check_config
 from solar.cli.discover import discover
 from solar.cli.doctor import doctor
+from solar.cli.hosts import hosts
 from solar.cli.serve import serve
 
 
@@ -16,5 +17,5 @@ def solar() -> None:
     """One OpenAI-compatible endpoint for all the model servers you run."""
 
 
-for command in (serve, discover, check_config, doctor):
+for command in (serve, hosts, discover, check_config, doctor):
     solar.add_command(command)

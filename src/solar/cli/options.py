@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,10 @@ _METAVARS = {
 }
 
 
+_URL = "The gateway's address; or SOLAR_URL. [default: as the settings here say]"
+_KEY = "Its key; or SOLAR_API_KEY. [default: as the settings here say, or the key that is kept here]"
+
+
 def settings_options(command: Command) -> Command:
     """Give `command` a flag for each setting."""
     for setting in reversed(SETTINGS):
@@ -35,6 +40,26 @@ def settings_options(command: Command) -> Command:
 def config_option(command: Command) -> Command:
     """Give `command` the flag that names the file, and no other."""
     return _option(CONFIG)(command)
+
+
+def asks_gateway(command: Command) -> Command:
+    """Give `command` a client of the running gateway as its first argument, and the flags that say which one."""
+
+    @click.option("--url", "gateway_url", envvar="SOLAR_URL", metavar="URL", help=_URL)
+    @click.option("--api-key", "gateway_key", metavar="KEY", help=_KEY)
+    @functools.wraps(command)
+    def asking(gateway_url: str | None, gateway_key: str | None, **given: Any) -> Any:
+        from solar.cli.client import Client  # not for `solar --help`
+        from solar.cli.place import find_place
+
+        return command(Client(find_place(gateway_url, gateway_key)), **given)
+
+    return asking  # type: ignore[return-value]
+
+
+def json_option(command: Command) -> Command:
+    """Give `command` the flag --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def configuration_from(flags: dict[str, Any]) -> Configuration:

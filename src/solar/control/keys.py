@@ -58,7 +58,7 @@ def keep_key(data_dir: Path) -> KeptKey:
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _alone_in(data_dir):
-            key, set_aside = _read(path), None
+            key, set_aside = read_key(path), None
             if key is None and path.exists():
                 set_aside = _set_aside(path)
             if key is not None:
@@ -85,8 +85,8 @@ def _alone_in(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _read(path: Path) -> str | None:
-    """The key, None where there is none or the file is damaged."""
+def read_key(path: Path) -> str | None:
+    """The key in a file; None where there is none or the file is damaged. Raises OSError."""
     try:
         key = path.read_text(encoding="ascii").strip()
     except (FileNotFoundError, UnicodeDecodeError):

@@ -68,6 +68,7 @@ async def backends(desk: Desk, asked: Asked) -> Answer:
 async def instances(desk: Desk, asked: Asked) -> Answer:
     """No agent is asked: a hung one keeps nobody waiting."""
     only(asked, (_HOST,))
+    await desk.fleet.read()
     wanted = asked.query.get("host_id")
     if wanted is not None:
         desk.fleet.instances(wanted)  # it knows why there is none
