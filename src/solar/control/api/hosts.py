@@ -24,7 +24,7 @@ async def listed(desk: Desk, asked: Asked) -> Answer:
 
 async def added(desk: Desk, asked: Asked) -> Answer:
     only(asked, (_UNREACHABLE,))
-    await desk.fleet.read()
+    await desk.fleet.listed()
     view = await desk.fleet.add(read_new_host(asked.body), unreachable=flag(asked, "unreachable"))
     return told(HostResponse(view.as_json, f"Host '{view.name}' registered successfully"))
 
@@ -49,7 +49,7 @@ async def refreshed(desk: Desk, asked: Asked) -> Answer:
 
 
 async def all_refreshed(desk: Desk, asked: Asked) -> Answer:
-    await desk.fleet.read()
+    await desk.fleet.listed()
     views = await desk.fleet.refresh_all()
     return told(RefreshedAll.of(tuple(Refreshed(view.id, view.name, view.status, _how(view)) for view in views)))
 

@@ -68,11 +68,11 @@ async def backends(desk: Desk, asked: Asked) -> Answer:
 async def instances(desk: Desk, asked: Asked) -> Answer:
     """No agent is asked: a hung one keeps nobody waiting."""
     only(asked, (_HOST,))
-    await desk.fleet.read()
+    known = await desk.fleet.listed()
     wanted = asked.query.get("host_id")
     if wanted is not None:
         desk.fleet.instances(wanted)  # it knows why there is none
-    hosts = [view for view in desk.fleet.hosts() if wanted in (None, view.id)]
+    hosts = [view for view in known if wanted in (None, view.id)]
     return told(Instances(tuple(_instance(view.id, view.name, one) for view in hosts for one in view.instances)))
 
 

@@ -93,14 +93,6 @@ class Fleet:
         """Return once the hosts were read, however long that takes; they may not have been asked yet."""
         await self._read.wait()
 
-    async def read(self, within: float = 5.0) -> None:
-        """Return once the hosts were read, as ready() does; raises StoreFailed where that takes longer."""
-        try:
-            async with asyncio.timeout(within):
-                await self._read.wait()
-        except TimeoutError:
-            self._ready()
-
     def hosts(self) -> tuple[HostView, ...]:
         """All of them, the first registered first."""
         return tuple(watch.view for watch in self._watches.values())
