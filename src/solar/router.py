@@ -14,6 +14,7 @@ from typing import Any
 
 from solar.core.backend import Backend, Model
 from solar.core.catalog import PrefixFallback
+from solar.core.explain import Explanation, explain
 from solar.core.member import Member
 from solar.core.record import Record
 from solar.core.roster import Roster, RosterOptions
@@ -225,6 +226,11 @@ class Router:
         """The backends as they are now."""
         now = time.monotonic()
         return tuple(_status(member, now) for member in self._roster.members.values())
+
+    def explain(self, model: str, session: str | None = None, path: str | None = None) -> Explanation:
+        """Which backend a request for `model` would go to now, and why; what it would get if none can take it."""
+        hold = self._options.hold_while_loading
+        return explain(self._roster, model, session=session, path=path, hold_while_loading=hold, now=time.monotonic())
 
     async def add_backend(self, backend: Backend) -> None:
         """Route to `backend` too, or give a known one new facts; returns once it was probed, or after a second."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -21,7 +21,7 @@ from solar.core.load import HostLoad
 from solar.core.member import Member
 from solar.core.queue import WaitingRoom
 from solar.core.rest import Rests
-from solar.core.select import Candidate, Policy, rank
+from solar.core.select import NOBODY, Candidate, Policy, Unavailable, Weighed, rank, returns
 from solar.core.sources import Sources
 from solar.core.stall import StallWatch
 
@@ -41,6 +41,7 @@ class Pick(msgspec.Struct, frozen=True, gc=False):
 
     candidate: Candidate
     session_broken: bool  # the session's own backend could not be used
+    weighed: Weighed
 
 
 class Refusal(NamedTuple):
@@ -49,6 +50,7 @@ class Refusal(NamedTuple):
     why: str
     retry_after: float  # seconds
     detail: str
+    weighed: Weighed = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,53 +210,55 @@ class Roster:
         best_value = None
         rests = self.rests if self.rests.ends else None
         policy = self._policy
-        refused: dict[str, list[Candidate]] = {}
+        values: list[Any] = []
         for candidate in route.candidates:
             member = candidate.member
             backend = member.backend
             if tried and backend.id in tried:
+                values.append(Unavailable("tried"))
                 continue
             why = member.why_not(now)
-            if why is None and rests is not None and rests.until(backend.id, candidate.model, now):
-                why = "resting"
             if why is not None:
-                refused.setdefault(why, []).append(candidate)
+                values.append(Unavailable(why, member.breaker.returns_at if why == "ejected" else None))
+                continue
+            if rests is not None and (until := rests.until(backend.id, candidate.model, now)):
+                values.append(Unavailable("resting", until))
                 continue
             value = policy(candidate, places[backend.id] if places is not None else 0)
+            values.append(value)
             if best is None or value < best_value:
                 best, best_value = candidate, value
+        weighed = Weighed(policy, route.candidates, values)
         if best is None:
-            best = self._least_bad(refused, now)
+            best = self._least_bad(weighed)
             if best is None:
-                return self._refusal(refused)
-        return Pick(best, preferred is not None and best.member.backend.id != preferred)
+                return self._refusal(weighed)
+        return Pick(best, preferred is not None and best.member.backend.id != preferred, weighed)
 
     def _session_order(self, route: Route, session: str) -> tuple[dict[str, int], str]:
         by_id = {c.member.backend.id: c.member.backend.priority for c in route.candidates}
         ordered = order(session, by_id)
         return {backend_id: place for place, backend_id in enumerate(ordered)}, min(ordered, key=by_id.__getitem__)
 
-    def _least_bad(self, refused: dict[str, list[Candidate]], now: float) -> Candidate | None:
+    @staticmethod
+    def _least_bad(weighed: Weighed) -> Candidate | None:
         """Where all rest or are ejected, the first to return is asked; whoever is merely full is waited for."""
-        if "full" in refused:
+        if any(unavailable.why == "full" for unavailable in weighed.values):
             return None
-        soonest: list[tuple[float, int, Candidate]] = []
-        for candidate in refused.get("resting", ()):
-            until = self.rests.until(candidate.member.backend.id, candidate.model, now)
-            soonest.append((until, candidate.member.turn, candidate))
-        soonest += ((c.member.breaker.returns_at, c.member.turn, c) for c in refused.get("ejected", ()))
-        return min(soonest, key=lambda item: item[:2])[2] if soonest else None
+        all_ = zip(weighed.candidates, weighed.values, strict=True)
+        returning = [pair for pair in all_ if pair[1].until is not None]
+        return min(returning, key=lambda pair: returns(*pair))[0] if returning else None
 
     @staticmethod
-    def _refusal(refused: dict[str, list[Candidate]]) -> Refusal:
-        detail = ", ".join(
-            f"{candidate.member.backend.id} is {why}" for why, candidates in refused.items() for candidate in candidates
-        )
-        if "full" in refused:
-            return Refusal("full", 1.0, detail)
-        if "loading" in refused:
-            return Refusal("loading", RETRY_AFTER_LOADING, detail)
-        return Refusal("none", 1.0, detail)
+    def _refusal(weighed: Weighed) -> Refusal:
+        pairs = zip(weighed.candidates, weighed.values, strict=True)
+        refused = {candidate.backend.id: why for candidate, (why, _) in pairs if why != "tried"}
+        detail = ", ".join(f"{backend_id} is {why}" for backend_id, why in refused.items())
+        if "full" in refused.values():
+            return Refusal("full", 1.0, detail, weighed)
+        if "loading" in refused.values():
+            return Refusal("loading", RETRY_AFTER_LOADING, detail, weighed)
+        return Refusal("none", 1.0, detail, weighed)
 
     def may_go_elsewhere(self, route: Route, tried: set[str], now: float) -> bool:
         """Whether another candidate is available: none that rests or is ejected, as an answer is at hand already."""
