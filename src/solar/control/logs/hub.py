@@ -1,0 +1,159 @@
+"""All logs in one place: lines are given here, and followed here, and neither side waits for the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from solar.control.logs.items import Contact, Key, Place
+from solar.control.logs.log import Log
+from solar.control.logs.reader import Reader
+from solar.control.logs.wanted import Since, Wanted
+from solar.wire.lines import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is kept."""
+
+    logs: int = 1000
+    lines: int = 1000  # of one log: as many as agents keep
+    characters: int = 1 << 20  # of one log
+    bytes: int = 64 << 20  # of all logs, more or less
+    gone_seconds: float = 600.0  # that the log of what is gone is kept
+
+
+class LogHub:
+    """The newest lines of each log, with numbers that go on over reconnects and restarts of whoever tells them.
+
+    A log that nobody has spoken of begins with its first line. Where there is too much, the log goes first that is
+    read by nobody and was quiet for longest. One event loop uses it; `clock` counts seconds.
+    """
+
+    def __init__(self, limits: Limits = Limits(), clock: Callable[[], float] = time.monotonic) -> None:
+        self.on_followed: Callable[[Place], None] | None = None  # a log has its first reader
+        self.on_left: Callable[[Place], None] | None = None  # a log has no reader any more
+        self._limits = limits
+        self._clock = clock
+        self._logs: dict[Key, Log] = {}  # who was quiet for longest comes first
+        self._gone: dict[Key, float] = {}  # since when, the oldest first
+        self._readers: dict[Reader, None] = {}
+        self._cost = 0
+
+    def __repr__(self) -> str:
+        return f"<LogHub {len(self._logs)} logs, {len(self._readers)} readers, {self._cost} bytes>"
+
+    def take(self, host_id: str, instance_id: str, entries: Sequence[Entry]) -> None:
+        """Lines as an agent numbers them, in its order: a poll, a push, a replay. What is known is left out."""
+        if not entries:
+            return
+        log = self._log(Key(host_id, instance_id))
+        before = log.cost
+        log.take(entries)
+        self._cost += log.cost - before
+        self._logs[log.place.key] = self._logs.pop(log.place.key)
+        self._keep_within()
+
+    def restarted(self, host_id: str, instance_id: str) -> None:
+        """What that log tells next is counted anew, though its numbers may not show it."""
+        if (log := self._logs.get(Key(host_id, instance_id))) is not None:
+            log.restarted()
+
+    def tell(self, place: Place, secrets: Iterable[str] = ()) -> None:
+        """There is such a log, of that name; `secrets` are not to be seen in it."""
+        self._sweep()
+        log = self._log(place.key)
+        log.hide(secrets)
+        log.told = True
+        self._gone.pop(place.key, None)
+        if place != log.place:
+            log.place = place
+            for reader in self._readers:
+                if reader.wanted.covers(place) != reader.reads(log):
+                    (self._leave if reader.reads(log) else self._join)(reader, log)
+        self._keep_within()
+
+    def gone(self, host_id: str, instance_id: str) -> None:
+        """What wrote that log is no more; what it wrote is kept for a while."""
+        self._sweep()
+        if (key := Key(host_id, instance_id)) in self._logs:
+            self._gone.setdefault(key, self._clock())
+
+    def follow(self, wanted: Wanted | None = None, since: Since | None = None) -> Reader:
+        """A reader of what is wanted, also of logs that are told of later. Close it."""
+        self._sweep()
+        reader = Reader(wanted or Wanted(), since or Since(), self._closed)
+        self._readers[reader] = None
+        for log in tuple(self._logs.values()):
+            if reader.wanted.covers(log.place):
+                self._join(reader, log)
+        return reader
+
+    def contact(self, host_id: str, instance_id: str, trouble: str | None = None) -> None:
+        """That log is followed where it is written, and its newest lines were taken; or it cannot be, and why."""
+        log = self._logs.get(Key(host_id, instance_id))
+        if log is not None and (log.contact is None or log.contact.trouble != trouble):
+            log.contact = Contact(log.place, trouble)
+            log.wake()
+
+    def alone(self, host_id: str, instance_id: str) -> None:
+        """That log is not followed any more: its next reader waits until it is again."""
+        if (log := self._logs.get(Key(host_id, instance_id))) is not None:
+            log.contact = None
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """All logs."""
+        return tuple(log.place for log in self._logs.values())
+
+    # Within
+
+    def _log(self, key: Key) -> Log:
+        log = self._logs.get(key)
+        if log is None:
+            log = self._logs[key] = Log(Place(*key), self._limits.lines, self._limits.characters)
+            for reader in self._readers:
+                if reader.wanted.covers(log.place):
+                    self._join(reader, log)
+        return log
+
+    def _join(self, reader: Reader, log: Log) -> None:
+        first = not log.readers
+        reader.joins(log)
+        if self.on_followed is None:
+            self.contact(*log.place.key)
+        elif first:
+            self.on_followed(log.place)
+
+    def _leave(self, reader: Reader, log: Log, *, lost: bool = False) -> None:
+        reader.leaves(log, lost=lost)
+        if not log.readers and self.on_left is not None:
+            self.on_left(log.place)
+
+    def _closed(self, reader: Reader) -> None:
+        del self._readers[reader]
+        for log in tuple(self._logs.values()):
+            if reader.reads(log):
+                self._leave(reader, log)
+
+    def _forget(self, log: Log) -> None:
+        del self._logs[log.place.key]
+        self._gone.pop(log.place.key, None)
+        self._cost -= log.cost
+        for reader in tuple(log.readers):
+            self._leave(reader, log, lost=True)
+
+    def _sweep(self) -> None:
+        while self._gone:
+            key, since = next(iter(self._gone.items()))
+            if self._clock() - since < self._limits.gone_seconds:
+                return
+            self._forget(self._logs[key])
+
+    def _keep_within(self) -> None:
+        while len(self._logs) > self._limits.logs or (self._cost > self._limits.bytes and len(self._logs) > 1):
+            self._forget(min(self._logs.values(), key=self._worth))
+
+    def _worth(self, log: Log) -> tuple[bool, bool]:
+        return bool(log.readers), log.told and log.place.key not in self._gone
