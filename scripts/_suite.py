@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 
+import _agents
 import _environment
 from _environment import ENGINE, MODEL, PROJECT, PYTHON, ROOT, TEST
 
@@ -33,6 +34,7 @@ def run(pytest_arguments: list[str], everything: bool) -> int:
     _environment.provide(TEST, PROJECT, *([MODEL, ENGINE] if everything else []))
     if everything:
         install_debian_packages()
+        _agents.provide()
     failed = [name for name, command in CHECKS.items() if not passes(name, command)]
     no_skip = ["--no-skip"] if everything else []
     print("\n== pytest", flush=True)

@@ -8,26 +8,30 @@ import pytest
 
 HERE = Path(__file__).parent
 DOCKER = "docker"
-MARKED = ("real", DOCKER)  # folders whose tests bear their name as a marker
+NEWER_PYTHON = "newer_python"
+MARKED = {"real": "real", "agents": "real", "docker": DOCKER}  # the tests of a folder bear its marker
+# What is not to be had on every machine: `--no-skip` lets these skip, and says so last.
+MAY_SKIP = {DOCKER: "Docker", NEWER_PYTHON: "The agent that needs a newer Python"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--no-skip",
         action="store_true",
-        help="fail the run if a test skips (except Docker's, where no engine can start): scripts/test --all sets it",
+        help="fail the run if a test skips, but for what cannot be had on every machine: scripts/test --all sets it",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{DOCKER}: needs a Docker engine")
+    config.addinivalue_line("markers", f"{NEWER_PYTHON}: needs an agent that Python 3.11 does not run")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        for folder in MARKED:
+        for folder, marker in MARKED.items():
             if HERE / folder in item.path.parents:
-                item.add_marker(folder)
+                item.add_marker(marker)
 
 
 def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
@@ -41,8 +45,9 @@ def skips(config: pytest.Config) -> list[pytest.TestReport | pytest.CollectRepor
     return list(terminal.stats.get("skipped", [])) if terminal else []
 
 
-def is_docker(report: pytest.TestReport | pytest.CollectReport) -> bool:
-    return DOCKER in getattr(report, "keywords", {})
+def may_skip(report: pytest.TestReport | pytest.CollectReport) -> str | None:
+    """What cannot be had here, if that is why it skipped."""
+    return next((what for marker, what in MAY_SKIP.items() if marker in getattr(report, "keywords", {})), None)
 
 
 def by_reason(reports: Iterable[pytest.TestReport | pytest.CollectReport]) -> dict[str, list[str]]:
@@ -53,7 +58,7 @@ def by_reason(reports: Iterable[pytest.TestReport | pytest.CollectReport]) -> di
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    forbidden = [report for report in skips(session.config) if not is_docker(report)]
+    forbidden = [report for report in skips(session.config) if not may_skip(report)]
     if forbidden and session.config.getoption("--no-skip") and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -67,12 +72,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.line(f"{len(tests)} skipped: {reason}")
         for test in tests:
             terminalreporter.line(f"    {test}")
-    if config.getoption("--no-skip") and not all(is_docker(report) for report in skipped):
+    if config.getoption("--no-skip") and not all(may_skip(report) for report in skipped):
         terminalreporter.line("--no-skip: these skips fail the run", red=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    docker = by_reason(report for report in skips(config) if is_docker(report))
-    if docker and config.getoption("--no-skip"):
-        count = sum(len(tests) for tests in docker.values())
-        config.get_terminal_writer().line(f"Docker is not tested here, {count} skipped: {'; '.join(docker)}")
+    if not config.getoption("--no-skip"):
+        return
+    for what in MAY_SKIP.values():
+        tests = by_reason(report for report in skips(config) if may_skip(report) == what)
+        if tests:
+            count = sum(map(len, tests.values()))
+            config.get_terminal_writer().line(f"{what} is not tested here, {count} skipped: {'; '.join(tests)}")
