@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from solar.edge.frontdoor import FrontDoor
@@ -20,7 +21,7 @@ _NEEDED = ("connections", "default_headers")
 def front_door(router: Router, app: Application | None = None, *, tls: bool = False) -> type[asyncio.Protocol]:
     """A class whose objects serve `router`, which must have been started when the first client connects.
 
-    Paths that the router does not know are for `app`, if there is one.
+    Paths that the router does not know are for `app`, if there is one; in WebSocket too.
     """
     halls: list[Hall] = []
 
@@ -28,13 +29,21 @@ def front_door(router: Router, app: Application | None = None, *, tls: bool = Fa
         """One connection; uvicorn makes them, with arguments of its own."""
 
         def __init__(self, config: Any, server_state: Any, app_state: Any, _loop: Any = None) -> None:
-            del config, app_state, _loop
             if not halls or halls[0].reception is not router.reception:  # it was stopped, and started again
                 tasks = Tasks(logging.getLogger("solar"))
-                halls[:] = [Hall(router.reception, server_state, tasks, app or router, tls=tls)]
+                speaks = partial(open_socket, config, server_state, app_state) if app is not None else None
+                hall = Hall(router.reception, server_state, tasks, app or router, tls=tls, websocket=speaks)
+                halls[:] = [hall]
             super().__init__(halls[0])
 
     return Door
+
+
+def open_socket(config: Any, server_state: Any, app_state: Any, _loop: Any = None) -> asyncio.Protocol:
+    """The protocol of a connection that asks for WebSocket, loaded when the first one does."""
+    from solar.control.websocket import Socket
+
+    return Socket(config, server_state, app_state, _loop)
 
 
 def fits(state: object) -> bool:

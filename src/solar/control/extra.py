@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from solar.errors import MissingExtra
 
-PACKAGES = ("aiohttp", "alembic", "click", "dotenv", "rich", "sqlalchemy", "starlette", "uvicorn")
+PACKAGES = ("aiohttp", "alembic", "click", "dotenv", "rich", "sqlalchemy", "starlette", "uvicorn", "websockets")
 
 
 def missing(packages: Iterable[str] = PACKAGES) -> list[str]:

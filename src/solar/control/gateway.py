@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from solar.control.door import Application
+from solar.control.entrance import PROTOCOL, Entrance, offered_protocols
 from solar.control.keys import Access
 from solar.core.headers import Headers
-from solar.core.paths import Found
 from solar.discovery.base import BackendsListed
-from solar.edge.admission import Admission
 from solar.edge.asgi import Message, Receive, Scope, Send, route_path
-from solar.edge.request import Answer
+from solar.edge.request import Answer, ClientRequest
 from solar.edge.tasks import Tasks
-from solar.errors import InvalidRequest, SolarError
+from solar.errors import NoBackendAvailable
 from solar.router import Router
 
 if TYPE_CHECKING:
@@ -26,12 +25,9 @@ if TYPE_CHECKING:
 
     from solar.control.api.asking import Desk
 
-ROOMS = frozenset(
-    {"hosts", "gateway", "docs", "openapi.json"}
-)  # the first words of the paths that are not the router's
-OPEN = frozenset({"/docs", "/openapi.json"})  # without a key: they tell what is documented anyway
-
-_ANYTHING = Found("unknown")  # whatever the router does not know needs a key
+# The first words of the paths that are not the router's.
+ROOMS = frozenset({"hosts", "gateway", "docs", "openapi.json", "ws", "socket.io"})
+MOST_SOCKETS = 1000  # that are open at once
 
 _log = logging.getLogger("solar")
 
@@ -39,15 +35,14 @@ _log = logging.getLogger("solar")
 class Gateway:
     """`router`, and the management API on `desk` once begin() has loaded it; end() is for the end.
 
-    A page of another origin may be open in a browser that reaches us, and even know the key: it is refused, unless
-    its host's name is one of `trusted`.
+    Pages of other origins may not manage it, unless their host's name is one of `trusted`.
     """
 
     def __init__(self, router: Router, desk: Desk, admitted: Access, trusted: Iterable[str] = ()) -> None:
         self.router = router
         self._desk = desk
-        self._admission = Admission(api_keys=admitted.keys, allowed_hosts=admitted.hosts)
-        self._trusted = frozenset(name.lower() for name in trusted)
+        self._entrance = Entrance(admitted, desk.tokens, trusted)
+        self.sockets = 0  # that are open
         self._tasks = Tasks(_log)
         self._loading: asyncio.Task[Starlette] | None = None
         self._recording: asyncio.Task[None] | None = None
@@ -77,46 +72,54 @@ class Gateway:
                 self.router.replace_backends(fleet.name, change.backends)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI, of requests: whoever serves this starts and stops it, and the router."""
+        """ASGI, of requests and WebSockets: whoever serves this starts and stops it, and the router."""
         path = route_path(scope).rstrip("/")
-        if scope["type"] != "http" or path[1:].partition("/")[0] not in ROOMS:
+        if scope["type"] == "websocket":
+            await self._converse(scope, path, receive, send)
+        elif scope["type"] == "http" and path[1:].partition("/")[0] in ROOMS:
+            await self._answer(scope, path, receive, send)
+        else:
             await self.router(scope, receive, send)
-            return
-        headers: Headers = [(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]]
-        reception = self.router.reception
-        peer = scope.get("client")
-        request = reception.stranger(scope["method"], headers, peer[0] if peer else "")
-        error = self._refusal(scope["method"], path, headers)
+
+    async def _answer(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
+        headers = _headers(scope)
+        request = self._stranger(scope["method"], scope, headers)
+        error = self._entrance.refusal(scope["method"], path, headers)
         if error is not None:
-            await _reply(send, reception.refuse(request, error))
+            await _reply("http", send, self.router.reception.refuse(request, error))
             return
         api = await asyncio.shield(self._api())
-        marked = _marked(send, request.record.id.encode("latin-1"))
-        await api({**scope, "path": path, "raw_path": path.encode(), "root_path": ""}, receive, marked)
+        await api(_at(path, scope), receive, _marked(send, request.record.id.encode("latin-1")))
+
+    async def _converse(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
+        headers = _headers(scope)
+        error = self._entrance.socket_refusal(path, scope.get("query_string", b""), headers, time.monotonic())
+        if error is None and self.sockets >= MOST_SOCKETS:
+            error = NoBackendAvailable(f"{MOST_SOCKETS} WebSockets are open, the limit here", code="too_many_sockets")
+        if error is not None:
+            answer = self.router.reception.refuse(self._stranger("GET", scope, headers), error)
+            if "websocket.http.response" in scope.get("extensions", {}):
+                await _reply("websocket.http", send, answer)
+            else:
+                await send({"type": "websocket.close"})  # a 403
+            return
+        self.sockets += 1
+        try:
+            api = await asyncio.shield(self._api())
+            speaking = _speaking(send) if PROTOCOL in offered_protocols(headers) else send
+            await api(_at(path, scope), receive, speaking)
+        finally:
+            self.sockets -= 1
+
+    def _stranger(self, method: str, scope: Scope, headers: Headers) -> ClientRequest:
+        peer = scope.get("client")
+        return self.router.reception.stranger(method, headers, peer[0] if peer else "")
 
     def _api(self) -> asyncio.Task[Starlette]:
         """The management API, or who loads it, once: what it imports takes a while."""
         if self._loading is None:
             self._loading = self._tasks.spawn(asyncio.to_thread(_load, self._desk), "load the management API")
         return self._loading
-
-    def _refusal(self, method: str, path: str, headers: Headers) -> SolarError | None:
-        open_to_all = path in OPEN or method == "OPTIONS"
-        found = Found("health") if open_to_all else _ANYTHING
-        return self._foreign(headers) or self._admission.refusal(found, headers)
-
-    def _foreign(self, headers: Headers) -> SolarError | None:
-        hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
-        for origin in (value.decode("latin-1") for name, value in headers if name == b"origin"):
-            authority, hostname = _place(origin)
-            if not authority or (authority not in hosts and hostname not in self._trusted):
-                return InvalidRequest(
-                    f"Origin {origin[:100]!r} is foreign to this server: its pages may not manage it; "
-                    "if they should, add its name to allowed_hosts",
-                    status=403,
-                    code="foreign_host",
-                )
-        return None
 
 
 def with_lifespan(gateway: Gateway, live: Callable[[], AsyncIterator[None]]) -> Application:
@@ -135,13 +138,13 @@ def with_lifespan(gateway: Gateway, live: Callable[[], AsyncIterator[None]]) -> 
     return app
 
 
-def _place(origin: str) -> tuple[str, str]:
-    """The host that a page came from, with its port and without."""
-    try:
-        parsed = urlsplit(origin)
-        return parsed.netloc.lower(), parsed.hostname or ""
-    except ValueError:
-        return "", ""
+def _headers(scope: Scope) -> Headers:
+    return [(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]]
+
+
+def _at(path: str, scope: Scope) -> Scope:
+    """As the management API reads it, wherever the gateway is mounted."""
+    return {**scope, "path": path, "raw_path": path.encode(), "root_path": ""}
 
 
 def _load(desk: Desk) -> Starlette:
@@ -168,7 +171,18 @@ def _said(request_id: bytes) -> Iterator[tuple[bytes, bytes]]:
     yield b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
 
-async def _reply(send: Send, answer: Answer) -> None:
+def _speaking(send: Send) -> Send:
+    """A browser that offers protocols wants to hear which it is."""
+
+    async def send_speaking(message: Message) -> None:
+        if message["type"] == "websocket.accept" and not message.get("subprotocol"):
+            message = {**message, "subprotocol": PROTOCOL}
+        await send(message)
+
+    return send_speaking
+
+
+async def _reply(prefix: str, send: Send, answer: Answer) -> None:
     length = (b"content-length", b"%d" % len(answer.body))
-    await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, length]})
-    await send({"type": "http.response.body", "body": answer.body})
+    await send({"type": f"{prefix}.response.start", "status": answer.status, "headers": [*answer.headers, length]})
+    await send({"type": f"{prefix}.response.body", "body": answer.body})

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from solar.control.door import Application, fits, front_door
+from solar.control.door import Application, fits, front_door, open_socket
 from solar.control.listen import BACKLOG
 from solar.router import Router
 
+MAX_FRAME = 4 * 1024 * 1024  # bytes of a WebSocket message: an agent may tell of thousands of instances at once
 KEEP_ALIVE = 75  # seconds that an idle client may keep its connection
 LEAVE_EVERY = 0.1  # seconds between two looks for clients that TLS waits for
 AFTER_DRAIN = 5  # seconds that clients have to read the last events, once the router has ended their streams
@@ -62,7 +63,9 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=front_door(router, app, tls=tls is not None) if door == "front" else "httptools",
-                ws="none",
+                ws=open_socket,  # type: ignore[arg-type]  # what makes a protocol is as good as its class
+                ws_max_size=MAX_FRAME,
+                ws_per_message_deflate=False,  # it would take memory for each, and most are on the same network
                 lifespan="off",  # the router is started and stopped below
                 interface="asgi3",
                 log_config=None,

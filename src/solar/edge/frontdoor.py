@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from urllib.parse import unquote_to_bytes
 
 from solar.core.headers import Block
 from solar.core.paths import locate
 from solar.edge.cycle import Cycle
 from solar.edge.exchange import Exchange
 from solar.edge.hall import HEAD_SECONDS, IDLE_SECONDS, TAKE_SECONDS, Hall
+from solar.edge.handover import hand_over
 from solar.edge.incoming import Incoming, KnownRequest
 from solar.edge.peer import has_left, reset_on_close
 from solar.edge.reader import Reader
@@ -38,9 +38,7 @@ class FrontDoor(Reader, asyncio.Protocol):
         self.hall = hall
         self._line: deque[Incoming] = deque()  # requests in order; the first is being answered
         self._behind = 0  # bytes of the requests whose turn has not come
-        self._reading_paused = False
-        self._advancing = False
-        self._eof = False
+        self._reading_paused = self._advancing = self._eof = False
         self.full = False  # the client reads slower than we write
         self._owed = 0  # bytes that waited for it at the last look
         self._owed_since = 0.0  # when they became so few
@@ -134,6 +132,9 @@ class FrontDoor(Reader, asyncio.Protocol):
         elif incoming.cycle is not None:
             incoming.cycle.readable()
 
+    def _offers(self, incoming: Incoming, rest: bytes) -> bool:
+        return not self._line and hand_over(self, incoming, rest)
+
     def _request_came(self, incoming: Incoming) -> None:
         if incoming.answered:
             self._next(incoming)
@@ -153,8 +154,7 @@ class FrontDoor(Reader, asyncio.Protocol):
             return
         asked = incoming.asked
         if asked is None:
-            path, _, query = incoming.target.partition(b"?")
-            decoded = unquote_to_bytes(path).decode("utf-8", "replace") if b"%" in path else path.decode("ascii")
+            decoded, query = incoming.place()
             if hall.app is not None and locate(decoded).kind == "unknown":
                 incoming.cycle = Cycle(self, incoming, decoded, query)
                 hall.spawn(incoming.cycle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,11 +40,13 @@ class Hall:
         app: Callable[..., Awaitable[None]] | None = None,
         *,
         tls: bool = False,
+        websocket: Callable[[], asyncio.Protocol] | None = None,
     ) -> None:
         self.reception = reception
         self.now = reception.relay.clock()  # as of the last tick: near enough for patience of many seconds
         self.app = app  # for the paths that the router does not know
         self.tls = tls
+        self.websocket = websocket  # makes the protocol of a connection that asks for it at such a path
         self.heads: KnownHeads[bytes, KnownRequest] = KnownHeads()
         self.outbox = Outbox()
         self._state = state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from solar.core.headers import Headers
 from solar.edge.request import Asked, ClientRequest
@@ -116,12 +117,20 @@ class Incoming:
             and any(name == b"expect" for name, _ in self.headers)
         )
 
+    def place(self) -> tuple[str, bytes]:
+        """The path that it asks for, decoded, and the query as it came."""
+        path, _, query = self.target.partition(b"?")
+        return unquote_to_bytes(path).decode("utf-8", "replace") if b"%" in path else path.decode("ascii"), query
+
     def without_upgrade(self) -> bytes:
         """Its head, as if it had not asked for another protocol."""
-        lines = [b"%b %b HTTP/%b\r\n" % (self.method.encode("ascii"), self.target, self.version.encode("ascii"))]
-        lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] not in (b"upgrade", b"connection")]
-        lines.append(b"connection: keep-alive\r\n\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        return b"".join(lines)
+        headers = [header for header in self.headers if header[0] not in (b"upgrade", b"connection")]
+        return self.written([*headers, (b"connection", b"keep-alive" if self.keep_alive else b"close")])
+
+    def written(self, headers: Headers) -> bytes:
+        """Its head, with these headers."""
+        line = b"%b %b HTTP/%b\r\n" % (self.method.encode("ascii"), self.target, self.version.encode("ascii"))
+        return line + b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n"
 
 
 def invalid_http() -> InvalidRequest:

@@ -39,6 +39,10 @@ class Reader:
         """It is here to its end."""
         raise NotImplementedError
 
+    def _offers(self, incoming: Incoming, rest: bytes) -> bool:
+        """Whether the connection now speaks the other protocol that it asks for, and is no more of our concern."""
+        raise NotImplementedError
+
     def _refuse_input(self, error: SolarError) -> None:
         """From here on it is no HTTP that we read."""
         raise NotImplementedError
@@ -90,7 +94,11 @@ class Reader:
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
-            self._feed(memoryview(data)[upgrade.args[0] :])
+            rest = memoryview(data)[upgrade.args[0] :]
+            if self._upgrading is not None and self._offers(self._upgrading, bytes(rest)):
+                self._upgrading = None
+                return
+            self._feed(rest)
         except HttpParserCallbackError:  # ours, not the client's
             raise
         except HttpParserError:
@@ -99,7 +107,7 @@ class Reader:
             self._refuse_input(head_too_large())
 
     def _feed(self, rest: bytes | memoryview) -> None:
-        """Nobody offered an upgrade: read each request that asks for one as if it had not, and then what follows."""
+        """Nobody offered this upgrade: read each request that asks for one as if it had not, and then what follows."""
         pieces = [rest]
         try:
             while pieces and not self._deaf:

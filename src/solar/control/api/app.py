@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -10,33 +9,40 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from solar.control.api.asking import LARGEST, Answer, Asked, Desk, Operation, refused
 from solar.control.api.openapi import document
 from solar.control.api.page import page
+from solar.control.api.sockets import SOCKETS, Handler
 from solar.control.api.table import OPERATIONS
 from solar.errors import InvalidRequest, SolarError
 
-_log = logging.getLogger("solar")
+_WENT_WRONG = 1011
+_LONGEST_REASON = 120  # bytes: a closing frame has room for a few more
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def make_api(desk: Desk) -> Starlette:
-    """The application that answers all of OPERATIONS, and describes them."""
+    """The application that answers all of OPERATIONS, describes them, and has SOCKETS beside them."""
     by_path: dict[str, dict[str, Operation]] = defaultdict(dict)
     for operation in OPERATIONS:
         by_path[operation.path][operation.method] = operation
     # What has no braces comes first: /hosts/refresh-all is no host.
     paths = sorted(by_path, key=lambda path: "{" in path)
-    routes = [Route(path, _endpoint(desk, by_path[path]), methods=list(by_path[path])) for path in paths]
+    routes: list[BaseRoute] = [
+        Route(path, _endpoint(desk, by_path[path]), methods=list(by_path[path])) for path in paths
+    ]
     described = document(OPERATIONS)
     for path, answer in (
         ("/openapi.json", Answer(described)),
         ("/docs", Answer(page(described), kind="text/html; charset=utf-8")),
     ):
         routes.append(Route(path, _fixed(answer), methods=["GET"]))
+    for path, handler in SOCKETS.items():
+        routes += [WebSocketRoute(path, _socket(desk, handler)), Route(path, _no_socket)]
     api = Starlette(
         routes=routes,
         exception_handlers={HTTPException: _misdirected, SolarError: _refuse, Exception: _failed},
@@ -60,6 +66,30 @@ def _fixed(answer: Answer) -> Endpoint:
         return _response(answer)
 
     return answered
+
+
+def _socket(desk: Desk, handler: Handler) -> Callable[[WebSocket], Awaitable[None]]:
+    async def speak(socket: WebSocket) -> None:
+        try:
+            await handler(desk, socket)
+        except WebSocketDisconnect:  # its client has left
+            return
+        except SolarError as error:
+            if socket.application_state is WebSocketState.CONNECTING:
+                await socket.send_denial_response(_response(refused(error)))
+            else:
+                await socket.close(_WENT_WRONG, error.message.encode()[:_LONGEST_REASON].decode("utf-8", "ignore"))
+
+    return speak
+
+
+async def _no_socket(_: Request) -> Response:
+    error = InvalidRequest(
+        "this is a WebSocket, and was asked for as a page; a proxy on the way must pass Upgrade and Connection on",
+        status=426,
+        code="upgrade_required",
+    )
+    return _response(refused(error), [("upgrade", "websocket")])
 
 
 async def _body(request: Request) -> bytes:

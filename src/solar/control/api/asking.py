@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from solar.control.fleet import Fleet
+from solar.control.tokens import Tokens
 from solar.errors import InvalidRequest, SolarError
 from solar.router import Router
 from solar.store import Store
@@ -24,6 +25,7 @@ class Desk:
     fleet: Fleet
     store: Store
     router: Router
+    tokens: Tokens = field(default_factory=Tokens)
     clock: Callable[[], float] = time.time  # seconds since 1970
 
 

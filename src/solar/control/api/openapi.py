@@ -28,6 +28,7 @@ _ERROR = {
         "detail": {"description": "The message again; or an agent's own words, as it said them"},
     },
 }
+_TAGS = {"gateway": "requests", "ws": "websockets"}  # by the first word of a path
 _REFERENCES = "#/components/schemas/{name}"
 
 
@@ -72,7 +73,7 @@ def _described(operation: Operation, by_kind: dict[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "summary": operation.summary,
         "operationId": "_".join([operation.method.lower(), *words]),
-        "tags": ["requests" if words[0] == "gateway" else "instances" if "instances" in words else "hosts"],
+        "tags": [_TAGS.get(words[0]) or ("instances" if "instances" in words else "hosts")],
         "parameters": in_path + in_query,
         "responses": {
             "200": {"description": "OK", "content": _json(by_kind.get(operation.gives, {}))},

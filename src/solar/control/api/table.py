@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from solar.control.api import history, hosts, instances, routing
+from solar.control.api import history, hosts, instances, routing, sockets
 from solar.control.api.asking import Operation
 
-OPERATIONS: tuple[Operation, ...] = (*hosts.OPERATIONS, *instances.OPERATIONS, *history.OPERATIONS, *routing.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (
+    *hosts.OPERATIONS,
+    *instances.OPERATIONS,
+    *history.OPERATIONS,
+    *routing.OPERATIONS,
+    *sockets.OPERATIONS,
+)
