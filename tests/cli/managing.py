@@ -2,17 +2,56 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from click.testing import CliRunner, Result
-from gateway_process import Gateway
+from gateway_process import WITHIN, Gateway, clean_environment
 
 from solar.cli.group import solar
 from solar.testing import FakeAgent
 
 AGENT_KEY = "the-agents-secret-key"
 GATEWAY_KEY = "sk-the-gateways-key"
+
+
+class Begun:
+    """A command as a process: what it says, as it says it."""
+
+    def __init__(self, arguments: Sequence[str], env: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "solar", *arguments],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def over(self) -> bool:
+        return self._process.poll() is not None
+
+    async def says(self, words: str, *, out: bool = False) -> str:
+        """Wait for a line that holds `words`, on standard error or with `out` on standard output."""
+        stream = self._process.stdout if out else self._process.stderr
+        assert stream is not None
+        async with asyncio.timeout(WITHIN):
+            while words not in (line := await asyncio.to_thread(stream.readline)):
+                assert line, f"it ended without {words!r}"
+        return line
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+    async def ended(self) -> tuple[int, str]:
+        """Its exit status, and what it printed since it was last asked."""
+        async with asyncio.timeout(WITHIN):
+            out, _ = await asyncio.to_thread(self._process.communicate)
+        return self._process.returncode, out
 
 
 class Commands:
@@ -36,6 +75,10 @@ class Commands:
     async def json(self, *arguments: str, given: str | None = None) -> Any:
         """The one JSON object that a command prints which does well."""
         return json.loads(await self.said(*arguments, "--json", given=given))
+
+    def begin(self, *arguments: str) -> Begun:
+        """A command in a process of its own, whose end is not waited for."""
+        return Begun(arguments, {**clean_environment(), **self._env})
 
     async def register(self, agent: FakeAgent, name: str = "studio", *flags: str) -> str:
         """The id of the host that `agent` is now."""

@@ -8,6 +8,7 @@ from solar.cli.check import check_config
 from solar.cli.discover import discover
 from solar.cli.doctor import doctor
 from solar.cli.hosts import hosts
+from solar.cli.instances import instances
 from solar.cli.serve import serve
 
 
@@ -17,5 +18,5 @@ def solar() -> None:
     """One OpenAI-compatible endpoint for all the model servers you run."""
 
 
-for command in (serve, hosts, discover, check_config, doctor):
+for command in (serve, hosts, instances, discover, check_config, doctor):
     solar.add_command(command)

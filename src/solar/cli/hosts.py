@@ -32,13 +32,14 @@ def hosts() -> None:
 @asks_gateway
 def list_hosts(client: Client, as_json: bool) -> None:
     """Show all hosts."""
-    from solar.cli.show import gigabytes, put_json, put_table
+    from solar.cli.show import gigabytes, put_json, put_table, shortened
 
     known = client.get("/hosts")
     if as_json:
         put_json({"hosts": known})
         return
     instances = client.get("/gateway/instances")["instances"]
+    short = shortened([host["id"] for host in known])
     rows = [
         (
             host["name"],
@@ -47,7 +48,7 @@ def list_hosts(client: Client, as_json: bool) -> None:
             running(instances, host["id"]),
             gigabytes(host["memory"]),
             f"{host['weight']:g}",
-            host["id"],
+            short(host["id"]),
         )
         for host in known
     ]
@@ -62,31 +63,27 @@ def list_hosts(client: Client, as_json: bool) -> None:
 def show(client: Client, name: str, as_json: bool) -> None:
     """Show one host and what runs there."""
     from solar.cli.named import find_host
-    from solar.cli.show import cell, gigabytes, print_trimmed, put_json
+    from solar.cli.show import gigabytes, put_facts, put_json
 
     host = find_host(client, name)
     instances = client.get("/gateway/instances", {"host_id": host["id"]})["instances"]
     if as_json:
         put_json({"host": host, "instances": instances})
         return
-    from rich.table import Table
-
-    facts = Table.grid(padding=(0, 2, 0, 0))
-    for fact, told in (
-        ("name", host["name"]),
-        ("id", host["id"]),
-        ("url", host["url"]),
-        ("status", host["status"]),
-        ("why", host["reason"]),
-        ("last seen", host["last_seen"]),
-        ("memory", gigabytes(host["memory"])),
-        ("weight", f"{host['weight']:g}"),
-        ("registered", host["created_at"]),
-        ("instances", ", ".join(f"{one['alias'] or one['id']} ({one['status']})" for one in instances) or "none"),
-    ):
-        if told:
-            facts.add_row(cell(fact), cell(told))
-    print_trimmed(facts)
+    put_facts(
+        {
+            "name": host["name"],
+            "id": host["id"],
+            "url": host["url"],
+            "status": host["status"],
+            "why": host["reason"],
+            "last seen": host["last_seen"],
+            "memory": gigabytes(host["memory"]),
+            "weight": host["weight"],
+            "registered": host["created_at"],
+            "instances": ", ".join(f"{one['alias'] or one['id']} ({one['status']})" for one in instances) or "none",
+        }
+    )
 
 
 @hosts.command()

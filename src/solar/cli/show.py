@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,6 +73,25 @@ def print_trimmed(renderable: Any) -> None:
     with console.capture() as shown:
         console.print(renderable)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in shown.get().splitlines()))
+
+
+def put_facts(facts: dict[str, Any], *, indent: int = 0) -> None:
+    """Print names and what there is to say of each, in lines; what is not known is left out."""
+    from rich.padding import Padding
+    from rich.table import Table
+
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    for name, told in facts.items():
+        if told not in (None, "", []):
+            text = told if isinstance(told, str) else json.dumps(told)
+            lines.add_row(cell(name.replace("_", " ") if not indent else name), cell(text))
+    print_trimmed(Padding(lines, (0, 0, 0, indent)))
+
+
+def shortened(ids: Sequence[str]) -> Callable[[str], str]:
+    """How ids are shown: as much of them as tells them apart, eight characters at least."""
+    length = next((n for n in (8, 12, 16) if len({one[:n] for one in ids}) == len(set(ids))), None)
+    return lambda one: one[:length]
 
 
 def put_json(value: Any) -> None:
