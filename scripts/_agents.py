@@ -102,16 +102,8 @@ def fetch_python(agent: Agent) -> Path | None:
     uv = FOLDER / "uv"
     subprocess.run([PYTHON, "-m", "venv", "--without-pip", uv], check=True)
     subprocess.run([*_pip(uv), "-r", f"{ROOT / 'requirements/uv.txt'}"], check=True)
-    fetch = [
-        f"{uv / 'bin/uv'}",
-        "python",
-        "install",
-        "--no-config",
-        "--install-dir",
-        f"{FOLDER / 'pythons'}",
-        UV_PYTHON,
-    ]
-    ran = subprocess.run(fetch, stderr=subprocess.PIPE, text=True)
+    fetch = [f"{uv / 'bin/uv'}", "python", "install", "--no-config", "--install-dir", f"{FOLDER / 'pythons'}"]
+    ran = subprocess.run([*fetch, UV_PYTHON], stderr=subprocess.PIPE, text=True)
     if ran.returncode == 0:
         return find_python(agent.oldest)
     said = [line.strip() for line in ran.stderr.splitlines()]  # what failed first, and why last
