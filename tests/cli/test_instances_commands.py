@@ -100,7 +100,7 @@ async def test_an_update_changes_what_it_names_and_keeps_the_keys_that_nobody_se
         assert (instance.config["api_key"], instance.config["chat_template_file"]) == ("key-of-llama:8b", None)
         shown = await solar.said("instances", "show", "llama")
         assert "key-of" not in shown
-        assert "ctx_size       8192" in shown
+        assert "ctx_size 8192" in " ".join(shown.split())
 
 
 async def test_one_alias_on_two_hosts_needs_the_host(solar: Commands, studio: FakeAgent) -> None:
@@ -138,7 +138,7 @@ async def test_orders_to_a_terminal_in_what_an_agent_says_are_not_passed_on(sola
     listed = await solar.said("instances", "list")
     shown = await solar.said("instances", "show", instance.id)
     assert "\x1b" not in listed + shown
-    assert "evil:8b" in listed
+    assert "evil:8b" in shown
 
 
 @pytest.mark.parametrize("wrong", [["--set", "ctx_size"], ["--config", "absent.json"], []])
