@@ -40,3 +40,27 @@ async def test_instances_of_a_host_that_is_not_there_are_a_404(api: Managed) -> 
     await api.gateway._desk.fleet.ready()
     answer = await api.ask("GET", "/gateway/instances?host_id=x")
     assert (answer.status, json.loads(answer.body)["error"]["code"]) == (404, "host_not_found")
+
+
+async def test_a_route_tells_who_would_be_asked_what_decides_and_why_others_are_not(api: Managed) -> None:
+    async with FakeBackend(["m"]) as one, FakeBackend(["m"]) as two:
+        add = api.gateway.router.add_backend
+        await add(Backend("second", one.url, priority=1))
+        await add(Backend("first", two.url, host="studio"))
+        await add(Backend("dead", "http://127.0.0.1:9", models=["m"]))
+        told = (await api.ask("GET", "/gateway/route?model=m")).json
+    assert (told["gets"], told["status"], told["found"], told["taken"]) == ("sent", None, "exact", "first")
+    first, second, dead = told["candidates"]
+    assert (first["backend"], first["host"], first["values"]["priority"]) == ("first", "studio", 0)
+    assert (second["backend"], second["values"]["priority"], second["why_not"]) == ("second", 1, None)
+    assert (dead["backend"], dead["why_not"], dead["values"]) == ("dead", "down", {})
+    assert dead["reason"]
+
+
+async def test_a_route_of_an_unknown_model_is_the_answer_that_a_request_would_get(api: Managed) -> None:
+    told = (await api.ask("GET", "/gateway/route?model=nobody")).json
+    assert (told["gets"], told["status"], told["taken"], told["candidates"]) == ("no_such_model", 404, None, [])
+    page = (await api.ask("GET", "/gateway/route?model=m&path=/v1/models")).json
+    assert (page["gets"], page["status"]) == ("page", None)
+    assert (await api.ask("GET", "/gateway/route")).status == 400
+    assert (await api.ask("GET", "/gateway/route?model=m&modle=n")).status == 400

@@ -98,7 +98,7 @@ class Client:
                 if rest:
                     yield rest
             except (OSError, http.client.HTTPException):
-                raise Refused("the answer broke off: the connection was cut", code="cut") from None
+                raise Refused("the answer broke off: the connection was cut") from None
 
     @property
     def headers(self) -> dict[str, str]:

@@ -1,10 +1,13 @@
-"""The routes of /gateway that tell where requests can go now: backends, and what runs on the hosts."""
+"""The routes of /gateway that tell where requests can go now: backends, what runs on the hosts, one decision."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
 from solar.control.api.asking import Answer, Asked, Desk, Operation, Parameter, only, told
+from solar.errors import InvalidRequest
 from solar.router import BackendStatus
 from solar.wire.instances import Instance
 
@@ -56,6 +59,38 @@ class Instances(msgspec.Struct, frozen=True):
     instances: tuple[InstanceSeen, ...]
 
 
+class CandidateSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """One backend that has the model, as the decision sees it."""
+
+    backend: str
+    host: str
+    host_name: str | None
+    model: str  # the backend's own name for it
+    values: dict[str, Any]  # what is compared, the most important first; the smallest is taken
+    why_not: str | None  # draining, down, loading, stalled, ejected, resting or full
+    reason: str | None  # more of that, in human words
+    returns_in: float | None  # seconds until an ejection or a rest ends
+
+
+class RouteSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """What would become of a request for a model now."""
+
+    model: str
+    gets: str  # sent, queued, no_such_path, page, no_such_model, loading, unavailable or queue_full
+    status: int | None  # of the refusal
+    found: str  # how the name led to the model: exact, alias, prefix, default, nowhere
+    resolved: str | None  # the name that it led to
+    taken: str | None  # the backend that would be asked
+    waiting: int  # requests that wait for the model already
+    session_broken: bool
+    candidates: tuple[CandidateSeen, ...]  # in the order in which they would be taken
+
+
+_ROUTE = (
+    Parameter("model", "as a request would name it"),
+    Parameter("session", "of this session, as if sessions were kept together"),
+    Parameter("path", "for a request to this path: /v1/embeddings"),
+)
 _HOST = Parameter("host_id", "only those of this host")
 
 
@@ -74,6 +109,41 @@ async def instances(desk: Desk, asked: Asked) -> Answer:
         desk.fleet.instances(wanted)  # it knows why there is none
     hosts = [view for view in known if wanted in (None, view.id)]
     return told(Instances(tuple(_instance(view.id, view.name, one) for view in hosts for one in view.instances)))
+
+
+async def route(desk: Desk, asked: Asked) -> Answer:
+    only(asked, _ROUTE)
+    if "model" not in asked.query:
+        raise InvalidRequest("name the model: ?model=gpt-oss:20b", param="model")
+    query = asked.query
+    told_of = desk.router.explain(query["model"], query.get("session") or None, query.get("path") or None)
+    names = {view.id: view.name for view in desk.fleet.hosts()}
+    reasons = {status.backend.id: status.reason for status in desk.router.backends}
+    return told(
+        RouteSeen(
+            model=told_of.asked,
+            gets=told_of.gets,
+            status=told_of.status,
+            found=told_of.found,
+            resolved=told_of.model,
+            taken=told_of.taken.backend if told_of.taken is not None else None,
+            waiting=told_of.waiting,
+            session_broken=told_of.session_broken,
+            candidates=tuple(
+                CandidateSeen(
+                    backend=one.backend,
+                    host=one.host,
+                    host_name=names.get(one.host),
+                    model=one.model,
+                    values=dict(one.values),
+                    why_not=one.why_not,
+                    reason=(reasons.get(one.backend) or None) if one.why_not else None,
+                    returns_in=None if one.until is None else round(max(0.0, one.until - told_of.at), 3),
+                )
+                for one in told_of.candidates
+            ),
+        )
+    )
 
 
 def _backend(status: BackendStatus) -> BackendSeen:
@@ -113,5 +183,6 @@ def _instance(host_id: str, host_name: str, one: Instance) -> InstanceSeen:
 
 OPERATIONS = (
     Operation("GET", "/gateway/backends", "All backends, and what is in flight", backends, Backends),
+    Operation("GET", "/gateway/route", "Where a request would go now, and why", route, RouteSeen, None, _ROUTE),
     Operation("GET", "/gateway/instances", "What runs on all hosts", instances, Instances, None, (_HOST,)),
 )
