@@ -25,6 +25,7 @@ from solar.control.fleet import Fleet
 from solar.control.gateway import Gateway, with_lifespan
 from solar.control.heap import keep_what_is_freed
 from solar.control.keys import Access, access
+from solar.control.links import Links
 from solar.control.listen import listen
 from solar.control.records import Places, Records
 from solar.control.reload import FileWatch
@@ -109,7 +110,7 @@ def make_gateway(configuration: Configuration, admitted: Access, port: int) -> G
         places = Places()
         fleet.on_change.append(places.changed)
         router.on_record = Records(store, places).book
-    return Gateway(router, Desk(fleet, store, router), admitted, trusted=settings.allowed_hosts)
+    return Gateway(router, Desk(fleet, store, router, Links(fleet, log=_log)), admitted, trusted=settings.allowed_hosts)
 
 
 def make_router(configuration: Configuration, admitted: Access, port: int) -> Router:

@@ -5,6 +5,7 @@ Our own agent speaks it too, and sends lines and states in the batches of the So
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -131,6 +132,18 @@ def write(message: Registration | FromAgent | FromCoordinator, at: str = "") -> 
     if isinstance(message, Pong):
         return PONG
     return msgspec.json.encode(_frame(message, at)).decode()
+
+
+def passed_on(message: FromAgent, host_id: str, host_name: str) -> Iterator[tuple[str, bytes]]:
+    """What a coordinator's watchers hear of a message of this host's agent: kinds and frames, one a line of a log."""
+    whose = {"host_id": host_id, "host_name": host_name}
+    match message:
+        case LogFrame(instance_id, entries):
+            for entry in entries:
+                yield "log", msgspec.json.encode(_frame(LogFrame(instance_id, (entry,)), "") | whose)
+        case StateFrame() | HealthFrame():
+            frame = _frame(message, "")
+            yield frame["type"], msgspec.json.encode(frame | whose)
 
 
 def _frame(message: Registration | FromAgent | FromCoordinator, at: str) -> dict[str, Any]:

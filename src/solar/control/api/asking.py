@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from solar.control.fleet import Fleet
+from solar.control.links import Links
 from solar.control.tokens import Tokens
 from solar.errors import InvalidRequest, SolarError
 from solar.router import Router
@@ -25,6 +26,7 @@ class Desk:
     fleet: Fleet
     store: Store
     router: Router
+    links: Links
     tokens: Tokens = field(default_factory=Tokens)
     clock: Callable[[], float] = time.time  # seconds since 1970
 

@@ -9,6 +9,7 @@ import msgspec
 from starlette.websockets import WebSocket
 
 from solar.control.api.asking import Answer, Asked, Desk, Operation, told
+from solar.control.api.links import host_channel
 from solar.control.tokens import LIVES
 
 Handler = Callable[[Desk, WebSocket], Awaitable[None]]
@@ -16,7 +17,9 @@ Handler = Callable[[Desk, WebSocket], Awaitable[None]]
 # A handler accepts its socket, receives from it for as long as it lives (pings are answered by whoever receives), and
 # ends when the client has left. What stands in the place of {host_id} is in `socket.path_params`. Who called has shown
 # the key, but for LINKS in control/entrance.py.
-SOCKETS: dict[str, Handler] = {}
+SOCKETS: dict[str, Handler] = {
+    "/ws/host-channel": host_channel,
+}
 
 
 class SocketToken(msgspec.Struct, frozen=True):
