@@ -1,4 +1,4 @@
-"""The original coordinator's rules as tables. Where ours differ on purpose a case says `ours`, and a comment says why."""
+"""The original coordinator's rules as tables. Where ours differ on purpose a case says `ours`, and why stands there."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
