@@ -277,6 +277,7 @@ class Play:
         self.hub = LogHub(Limits(lines=lines))
         self.written = {"a": 0, "b": 0}
         self.lost = {"a": 0, "b": 0}  # of the next numbers, so many are never told
+        self.told: dict[str, list[Entry]] = {"a": [], "b": []}
         self.readers: list[tuple[Reader, dict[str, int | None], dict[str, list[LogLine | Gap]]]] = []
 
     def do(self, op: tuple[str, int]) -> None:
@@ -285,13 +286,14 @@ class Play:
             case "a" | "b":
                 first = self.written[name] + self.lost.pop(name, 0)
                 self.lost[name] = 0
+                self.told[name] += entries(first, first + n)
                 self.hub.take("h", name, entries(first, first + n))
                 self.written[name] = first + n + 1
             case "lose":
                 self.lost["ab"[n % 2]] += 1
             case "again":
                 log = "ab"[n % 2]
-                self.hub.take("h", log, entries(max(0, self.written[log] - n), self.written[log] - 1))
+                self.hub.take("h", log, self.told[log][-n - 1 :])
             case "join":
                 begins = {log: self.begin(log, n) for log in "ab"}
                 self.readers.append((self.hub.follow(since=Since(replay=n)), begins, {"a": [], "b": []}))

@@ -102,6 +102,11 @@ class LogHub:
         if (log := self._logs.get(Key(host_id, instance_id))) is not None:
             log.contact = None
 
+    def holds(self, host_id: str, instance_id: str) -> bool:
+        """Whether there is a line of that log."""
+        log = self._logs.get(Key(host_id, instance_id))
+        return log is not None and len(log.ring) > 0
+
     @property
     def places(self) -> tuple[Place, ...]:
         """All logs."""

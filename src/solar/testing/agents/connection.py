@@ -152,7 +152,8 @@ class Stream:
             if data:
                 self._writer.write(data)
             elif self._writer.can_write_eof():
-                self._writer.write_eof()
+                with suppress(OSError):  # the other side is gone already
+                    self._writer.write_eof()
 
 
 def _first_state(instance: FakeInstance, at: str) -> dict[str, Any]:
