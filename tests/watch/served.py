@@ -44,6 +44,12 @@ class Served:
     def stop(self) -> None:
         self.server.should_exit = True
 
+    async def idle(self) -> None:
+        """Return once no WebSocket is open."""
+        async with asyncio.timeout(WITHIN):
+            while self.gateway.sockets:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
     async def ended(self) -> None:
         await asyncio.shield(self.serving)
 

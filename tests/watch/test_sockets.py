@@ -233,9 +233,7 @@ async def test_sockets_are_limited_in_number(serve: Serve, door: str, monkeypatc
             await said(one)
             await said(two)
             assert await refused(gateway.open(ECHO)) == (503, "too_many_sockets")
-        async with asyncio.timeout(10):
-            while gateway.gateway.sockets:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await gateway.idle()
         assert await opens(gateway.open(ECHO))
 
 

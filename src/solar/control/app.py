@@ -22,6 +22,7 @@ from solar.control.configuration import Configuration, load
 from solar.control.discovery import finders
 from solar.control.door import Application
 from solar.control.fleet import Fleet
+from solar.control.frames import HostFrames
 from solar.control.gateway import Gateway, with_lifespan
 from solar.control.heap import keep_what_is_freed
 from solar.control.keys import Access, access
@@ -31,6 +32,7 @@ from solar.control.records import Places, Records
 from solar.control.reload import FileWatch
 from solar.control.server import Server
 from solar.control.settings import Settings
+from solar.control.watchers import Watchers
 from solar.control.words import Source
 from solar.edge.requestlog import BatchedLines
 from solar.edge.tasks import Tasks
@@ -106,11 +108,14 @@ def make_gateway(configuration: Configuration, admitted: Access, port: int) -> G
     store = Store(Path(settings.data_dir), log=_log, retention_days=float(days))
     fleet = Fleet(store, log=_log)
     router = make_router(configuration, admitted, port)
+    places = Places()
+    fleet.on_change.append(places.changed)
     if days:
-        places = Places()
-        fleet.on_change.append(places.changed)
         router.on_record = Records(store, places).book
-    return Gateway(router, Desk(fleet, store, router, Links(fleet, log=_log)), admitted, trusted=settings.allowed_hosts)
+    watchers = Watchers()
+    fleet.on_change.append(HostFrames(watchers).changed)
+    desk = Desk(fleet, store, router, Links(fleet, watchers=watchers, log=_log), watchers)
+    return Gateway(router, desk, admitted, trusted=settings.allowed_hosts)
 
 
 def make_router(configuration: Configuration, admitted: Access, port: int) -> Router:

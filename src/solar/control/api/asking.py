@@ -12,6 +12,7 @@ import msgspec
 from solar.control.fleet import Fleet
 from solar.control.links import Links
 from solar.control.tokens import Tokens
+from solar.control.watchers import Watchers
 from solar.errors import InvalidRequest, SolarError
 from solar.router import Router
 from solar.store import Store
@@ -27,6 +28,7 @@ class Desk:
     store: Store
     router: Router
     links: Links
+    watchers: Watchers
     tokens: Tokens = field(default_factory=Tokens)
     clock: Callable[[], float] = time.time  # seconds since 1970
 

@@ -10,6 +10,7 @@ from starlette.websockets import WebSocket
 
 from solar.control.api.asking import Answer, Asked, Desk, Operation, told
 from solar.control.api.links import host_channel
+from solar.control.api.watching import events, routing, status
 from solar.control.tokens import LIVES
 
 Handler = Callable[[Desk, WebSocket], Awaitable[None]]
@@ -18,6 +19,9 @@ Handler = Callable[[Desk, WebSocket], Awaitable[None]]
 # ends when the client has left. What stands in the place of {host_id} is in `socket.path_params`. Who called has shown
 # the key, but for LINKS in control/entrance.py.
 SOCKETS: dict[str, Handler] = {
+    "/ws/status": status,
+    "/ws/routing": routing,
+    "/ws/events": events,
     "/ws/host-channel": host_channel,
 }
 
