@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -84,7 +84,7 @@ class Client:
                 raise self._unreachable(error, within) from None
         return self._read(response.status, answered, again=response.headers.get("Retry-After") is not None)
 
-    def stream(self, path: str, body: object) -> Iterator[bytes]:
+    def stream(self, path: str, body: object) -> Generator[bytes, None, None]:
         """The lines of an answer as they come, without their ends; it may be silent for as long as it likes."""
         with closing(self._connect()) as connection:
             response = self._send(connection, "POST", path, body, None, None)

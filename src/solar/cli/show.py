@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -109,3 +110,27 @@ def gigabytes(memory: dict[str, Any] | None) -> str:
     if not memory:
         return ""
     return f"{memory['used_gb']:.0f} of {memory['total_gb']:.0f} GB {memory['memory_type']}, {memory['percent']:.0f}%"
+
+
+@contextmanager
+def writing(*, quiet: bool = False) -> Iterator[Callable[[str, str], None]]:
+    """What writes pieces of a text as they come, each in its style; at the end, however it comes, the line is ended."""
+    from rich.text import Text
+
+    if quiet:
+        yield lambda piece, style: None
+        return
+    console, last = in_colour(), "\n"
+
+    def put(piece: str, style: str) -> None:
+        nonlocal last
+        if text := clean(piece):
+            console.print(Text(text, style), end="", soft_wrap=True)
+            sys.stdout.flush()
+            last = text[-1]
+
+    try:
+        yield put
+    finally:
+        if last != "\n":
+            console.print()
