@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import sys
+from contextlib import suppress
 
 import anthropic
 import openai
 import pytest
 
 from raw_wire import CHAT, NOTHING, STREAM, connected, events
-from solar.testing import FakeBackend, FakeClock, TcpProxy, blackhole, faults
+from solar.testing import FakeAgent, FakeBackend, FakeClock, TcpProxy, blackhole, faults
 
 # The truth
 
@@ -175,6 +177,15 @@ async def test_death_resets_and_refuses_until_it_is_revived():
         async with connected(fake.port) as again:
             again.ask(CHAT)
             assert " 200 " in await again.head()
+
+
+@pytest.mark.parametrize("fake", [FakeBackend(), FakeAgent()], ids=["engine", "agent"])
+async def test_who_connects_in_the_moment_of_a_death_hears_of_it(fake: FakeBackend | FakeAgent) -> None:
+    async with fake:
+        client = socket.create_connection(("127.0.0.1", fake.port), timeout=5)
+        fake._listener._accept()  # nobody has begun to serve it
+    with client, suppress(ConnectionResetError):
+        assert client.recv(1) == b""
 
 
 async def test_a_frozen_engine_connects_and_says_nothing_until_it_thaws():

@@ -32,6 +32,7 @@ class Connection(asyncio.Protocol):
         self._served = 0
         self._idle_timer: asyncio.TimerHandle | None = None
         self.task = asyncio.get_running_loop().create_task(self._serve(), name=f"fake connection {number}")
+        self.task.add_done_callback(self._unserved)
 
     @property
     def idle(self) -> bool:
@@ -94,6 +95,11 @@ class Connection(asyncio.Protocol):
                 self._transport.resume_reading()
 
     # The task
+
+    def _unserved(self, _: asyncio.Task[None]) -> None:
+        """One that is cancelled before it began has closed nothing."""
+        if self._transport is None:
+            self._socket.close()
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()

@@ -34,6 +34,7 @@ class AgentConnection:
         self._writer: asyncio.StreamWriter | None = None
         self.stream: Stream | None = None
         self.task = asyncio.get_running_loop().create_task(self._serve(), name=f"fake agent connection {number}")
+        self.task.add_done_callback(self._unserved)
 
     def __repr__(self) -> str:
         return f"<AgentConnection {self._number}, {self.stream or 'HTTP'}>"
@@ -43,6 +44,11 @@ class AgentConnection:
         if self._writer is not None:
             reset(self._writer.transport)  # type: ignore[arg-type]  # a stream's transport reads and writes
         self.task.cancel()
+
+    def _unserved(self, _: asyncio.Task[None]) -> None:
+        """One that is cancelled before it began has closed nothing."""
+        if self._writer is None:
+            self._socket.close()
 
     async def _serve(self) -> None:
         reader, self._writer = await asyncio.open_connection(sock=self._socket)
