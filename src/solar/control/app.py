@@ -28,6 +28,8 @@ from solar.control.heap import keep_what_is_freed
 from solar.control.keys import Access, access
 from solar.control.links import Links
 from solar.control.listen import listen
+from solar.control.logs import LogHub
+from solar.control.logs.sources import Sources
 from solar.control.records import Places, Records
 from solar.control.reload import FileWatch
 from solar.control.server import Server
@@ -114,8 +116,10 @@ def make_gateway(configuration: Configuration, admitted: Access, port: int) -> G
         router.on_record = Records(store, places).book
     watchers = Watchers()
     fleet.on_change.append(HostFrames(watchers).changed)
-    desk = Desk(fleet, store, router, Links(fleet, watchers=watchers, log=_log), watchers)
-    return Gateway(router, desk, admitted, trusted=settings.allowed_hosts)
+    logs = LogHub()
+    sources = Sources(logs, fleet)
+    desk = Desk(fleet, store, router, Links(fleet, lines=logs, watchers=watchers, log=_log), watchers, logs)
+    return Gateway(router, desk, admitted, trusted=settings.allowed_hosts, beside=(sources.run,))
 
 
 def make_router(configuration: Configuration, admitted: Access, port: int) -> Router:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from solar.control.door import Application
 from solar.control.entrance import PROTOCOL, Entrance, offered_protocols
@@ -35,12 +35,21 @@ _log = logging.getLogger("solar")
 class Gateway:
     """`router`, and the management API on `desk` once begin() has loaded it; end() is for the end.
 
-    Pages of other origins may not manage it, unless their host's name is one of `trusted`.
+    Pages of other origins may not manage it, unless their host's name is one of `trusted`. What is `beside` runs
+    from begin() to end().
     """
 
-    def __init__(self, router: Router, desk: Desk, admitted: Access, trusted: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        router: Router,
+        desk: Desk,
+        admitted: Access,
+        trusted: Iterable[str] = (),
+        beside: Iterable[Callable[[], Coroutine[Any, Any, None]]] = (),
+    ) -> None:
         self.router = router
         self._desk = desk
+        self._beside = tuple(beside)
         self._entrance = Entrance(admitted, desk.tokens, trusted)
         self.sockets = 0  # that are open
         self._tasks = Tasks(_log)
@@ -55,6 +64,8 @@ class Gateway:
         self._recording = self._tasks.spawn(self._desk.store.run(), "store")
         self._tasks.spawn(self._desk.fleet.run(), "fleet")
         self._tasks.spawn(self._follow(), "follow the fleet")
+        for run in self._beside:
+            self._tasks.spawn(run(), "beside the gateway")
         self._api()
 
     async def end(self) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from solar.control.fleet import Fleet
 from solar.control.links import Links
+from solar.control.logs import LogHub
 from solar.control.tokens import Tokens
 from solar.control.watchers import Watchers
 from solar.errors import InvalidRequest, SolarError
@@ -29,6 +30,7 @@ class Desk:
     router: Router
     links: Links
     watchers: Watchers
+    logs: LogHub = field(default_factory=LogHub)
     tokens: Tokens = field(default_factory=Tokens)
     clock: Callable[[], float] = time.time  # seconds since 1970
 

@@ -9,7 +9,8 @@ import msgspec
 from starlette.websockets import WebSocket
 
 from solar.control.api.asking import Answer, Asked, Desk, Operation, told
-from solar.control.api.links import host_channel
+from solar.control.api.links import host_channel, socket_io
+from solar.control.api.logs import all_logs, one_log
 from solar.control.api.watching import events, routing, status
 from solar.control.tokens import LIVES
 
@@ -22,7 +23,10 @@ SOCKETS: dict[str, Handler] = {
     "/ws/status": status,
     "/ws/routing": routing,
     "/ws/events": events,
+    "/ws/logs": all_logs,
+    "/ws/logs/{host_id}/{instance_id}": one_log,
     "/ws/host-channel": host_channel,
+    "/socket.io": socket_io,
 }
 
 

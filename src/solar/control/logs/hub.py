@@ -102,6 +102,10 @@ class LogHub:
         if (log := self._logs.get(Key(host_id, instance_id))) is not None:
             log.contact = None
 
+    def has(self, host_id: str, instance_id: str) -> bool:
+        """Whether there is such a log."""
+        return Key(host_id, instance_id) in self._logs
+
     def holds(self, host_id: str, instance_id: str) -> bool:
         """Whether there is a line of that log."""
         log = self._logs.get(Key(host_id, instance_id))

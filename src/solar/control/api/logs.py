@@ -1,0 +1,148 @@
+"""The WebSockets of those who read logs: /ws/logs for all of them, /ws/logs/{host_id}/{instance_id} for one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from solar.control.api.asking import Asked, Desk, Parameter, only
+from solar.control.logs import Contact, Gap, Item, LogLine, Place, Reader, Since, Wanted
+from solar.control.logs.wanted import read_since, read_wanted
+from solar.errors import InvalidRequest, SolarError
+from solar.wire.watching import PING, PONG
+
+_IN_A_ROW = 32  # frames that are given before others have their turn
+
+_TOKEN = Parameter("token", "of POST /ws/token, in place of a key")
+_SINCE = Parameter("since", "a line's number: only what came after it")
+PARAMETERS = (
+    Parameter("host", "ids or names, with commas"),
+    Parameter("instance", "ids, with commas"),
+    Parameter("alias", "the names that clients ask for, with commas"),
+    Parameter("level", "debug, info, warning or error: at least"),
+    Parameter("text", "that stands in the line, whatever the case"),
+    Parameter("since", "a number, a time, or HOST_ID/INSTANCE_ID:NUMBER for each log, with commas"),
+    Parameter("replay", "so many of the newest lines of each log come first: 100 unless told", "integer"),
+    _TOKEN,
+)
+
+
+async def all_logs(desk: Desk, socket: WebSocket) -> None:
+    """The lines of all logs that are wanted, each with its names. Raises InvalidRequest for what is no filter."""
+    query = socket.query_params
+    only(Asked({}, query), PARAMETERS)
+    wanted, since = read_wanted(query), read_since(query)
+    await socket.accept()
+    with desk.logs.follow(wanted, since) as reader:
+        await _while_it_listens(socket, _tell, reader)
+
+
+async def one_log(desk: Desk, socket: WebSocket) -> None:
+    """The lines of one instance, as the original's clients read them: bare, and what is held comes first."""
+    host_id, instance_id = socket.path_params["host_id"], socket.path_params["instance_id"]
+    query = socket.query_params
+    only(Asked({}, query), (_SINCE, _TOKEN))
+    since = read_since(query, replay=None)
+    if since.number is None and since != Since():
+        raise InvalidRequest("since must be a whole number", param="since")
+    await socket.accept()
+    if trouble := await _unknown(desk, host_id, instance_id):
+        await _end(socket, trouble)
+        return
+    wanted = Wanted(hosts=frozenset({host_id}), instances=frozenset({instance_id}))
+    with desk.logs.follow(wanted, since) as reader:
+        await _while_it_listens(socket, _tell_one, reader)
+
+
+async def _unknown(desk: Desk, host_id: str, instance_id: str) -> str | None:
+    """Why there is no such log."""
+    if desk.logs.has(host_id, instance_id):
+        return None
+    try:
+        view = await desk.fleet.refresh(host_id)  # it may be new there
+    except InvalidRequest:
+        return f"Host {host_id[:100]} not found"
+    except SolarError as error:
+        return error.message
+    if desk.logs.has(host_id, instance_id):
+        return None
+    return "Instance not found" if view.status == "online" else f"Failed to connect to solar-host: {view.reason}"
+
+
+async def _while_it_listens(
+    socket: WebSocket, tell: Callable[[WebSocket, Reader], Coroutine[Any, Any, None]], reader: Reader
+) -> None:
+    """Until the client has left."""
+    async with asyncio.TaskGroup() as tasks:
+        telling = tasks.create_task(tell(socket, reader))
+        while (message := await socket.receive())["type"] != "websocket.disconnect":
+            if message.get("text") == PING:
+                await socket.send_text(PONG)
+        telling.cancel()
+
+
+async def _tell(socket: WebSocket, reader: Reader) -> None:
+    await _give(socket, reader, lambda items: map(_frame, items))
+
+
+async def _tell_one(socket: WebSocket, reader: Reader) -> None:
+    begun = False
+
+    def frames(items: Iterable[Item]) -> Iterable[dict[str, Any]]:
+        nonlocal begun
+        for item in items:
+            match item:
+                case LogLine(_, line):
+                    yield {"seq": line.seq, "timestamp": line.at, "line": line.text}
+                case Contact(_, trouble) if not begun:
+                    begun = True
+                    if trouble is not None:
+                        yield {"error": f"Failed to connect to solar-host: {trouble}"}
+                        reader.close()
+
+    await _give(socket, reader, frames)
+    await socket.close()
+
+
+async def _give(
+    socket: WebSocket, reader: Reader, frames: Callable[[Iterable[Item]], Iterable[dict[str, Any]]]
+) -> None:
+    given = 0
+    with suppress(WebSocketDisconnect):  # who listens hears of it as well
+        async for items in reader:
+            for frame in frames(items):
+                await socket.send_text(msgspec.json.encode(frame).decode())
+                given += 1
+                if given % _IN_A_ROW == 0:
+                    await asyncio.sleep(0)
+
+
+async def _end(socket: WebSocket, trouble: str) -> None:
+    with suppress(WebSocketDisconnect):
+        await socket.send_text(msgspec.json.encode({"error": trouble}).decode())
+        await socket.close()
+
+
+def _frame(item: Item) -> dict[str, Any]:
+    match item:
+        case LogLine(place, line):
+            told = {"seq": line.seq, "line": line.text, "level": line.level, "timestamp": line.at, "epoch": line.epoch}
+            return {"type": "log", **_names(place), "timestamp": line.at, "data": told}
+        case Gap(place, missed):
+            return {"type": "gap", **_names(place), "missed": missed}
+        case Contact(place, trouble):
+            return {"type": "source", **_names(place), "live": trouble is None, "reason": trouble}
+
+
+def _names(place: Place) -> dict[str, str]:
+    return {
+        "host_id": place.host_id,
+        "host_name": place.host_name,
+        "instance_id": place.instance_id,
+        "alias": place.alias,
+    }
