@@ -30,7 +30,7 @@ _KINDS = {
     "embeddings": "embedding",
     "classify": "classification",
 }
-_ROUTED = frozenset(endpoint.name for endpoint in ENDPOINTS.values())
+ROUTED = frozenset(endpoint.name for endpoint in ENDPOINTS.values())
 _NOBODY = frozenset({"model_not_found", "no_backend_available", "model_loading"})  # refused before anybody was tried
 
 Seen = RequestStart | RequestRouted | RequestReroute | RequestSuccess | RequestError
@@ -81,13 +81,13 @@ class Records:
 
     def book(self, record: Record) -> None:
         """A request is over."""
-        if record.endpoint not in _ROUTED:
+        if record.endpoint not in ROUTED:
             return
         now_ms = int(time.time() * 1000)
         place = self._places.of(record.backend) if record.backend else _NOWHERE
         for at, event in _events(record, place, now_ms):
             self._store.event(RoutingEvent(_TYPES[type(event)], at, msgspec.to_builtins(event)))
-        self._store.record(_summary(record, place, now_ms))
+        self._store.record(summary_of(record, place, now_ms))
 
 
 _TYPES: dict[type[Seen], str] = {
@@ -117,7 +117,8 @@ def _places(view: HostView) -> Iterator[tuple[str, Place]]:
             yield f"{view.id}/{quote(instance.id, safe='')}", Place(view.id, view.name, instance.id, url)
 
 
-def _summary(record: Record, place: Place, now_ms: int) -> RequestSummary:
+def summary_of(record: Record, place: Place, now_ms: int) -> RequestSummary:
+    """All that became of it."""
     status = status_of(record)
     speed = _speed(record)
     return RequestSummary(
@@ -187,10 +188,11 @@ def _events(record: Record, place: Place, now_ms: int) -> Iterator[tuple[int, Se
             attempt=record.attempts,
         )
         yield at, routed
-    yield now_ms, _end(record, place, now_ms)
+    yield now_ms, ended(record, place, now_ms)
 
 
-def _end(record: Record, place: Place, now_ms: int) -> Seen:
+def ended(record: Record, place: Place, now_ms: int) -> Seen:
+    """How it ended."""
     if record.end != "success":
         return RequestError(
             request_id=record.id,
