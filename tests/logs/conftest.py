@@ -1,0 +1,17 @@
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("api", "cli", "watch"))
+
+from served import Served, served
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Served]]:
+    """A gateway behind a door of its own, in this process."""
+    return partial(served, tmp_path)
