@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 
 from solar.control.api.asking import Desk
-from solar.control.api.links import host_channel
+from solar.control.api.links import host_channel, socket_io
 from solar.control.fleet import Fleet, HostView
 from solar.control.fleet.hosts import Pace
 from solar.control.links import Links
@@ -82,11 +82,16 @@ async def coordinating(data_dir: Path, pace: Pace = ASKED) -> AsyncIterator[Coor
             here = Coordinator(fleet, port)
             desk = cast(Desk, SimpleNamespace(links=here.links))
 
-            async def channel(socket: WebSocket) -> None:
-                await host_channel(desk, socket)
-
-            app.router.routes.append(WebSocketRoute("/ws/host-channel", channel))
+            for path, handler in (("/ws/host-channel", host_channel), ("/socket.io/", socket_io)):
+                app.router.routes.append(WebSocketRoute(path, _route(desk, handler)))
             yield here
+
+
+def _route(desk: Desk, handler: Callable[[Desk, WebSocket], Awaitable[None]]) -> Callable[[WebSocket], Awaitable[None]]:
+    async def handle(socket: WebSocket) -> None:
+        await handler(desk, socket)
+
+    return handle
 
 
 @asynccontextmanager

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol
 
 from solar.control.fleet import Fleet
 from solar.control.fleet.hosts import HostWatch, Link
 from solar.control.links.limits import Anteroom, Seldom
+from solar.errors import InvalidRequest
 from solar.store.facts import iso
 from solar.wire.channel import passed_on
 from solar.wire.lines import Entry
 from solar.wire.messages import Ack, FromAgent, LogFrame
 from solar.wire.redact import redact
+
+if TYPE_CHECKING:
+    from solar.control.links.socketlinks import SocketLinks
 
 
 class Lines(Protocol):
@@ -71,6 +78,8 @@ class Links:
         self._watchers = watchers
         self._anteroom = Anteroom()
         self._seldom = Seldom()
+        self._socketio: SocketLinks | None = None
+        self._loading = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<Links of {self._fleet!r}>"
@@ -82,6 +91,25 @@ class Links:
     def whose(self, api_key: str, called: str | None) -> HostWatch:
         """The host of an agent. Raises NotRegistered, with what to tell it."""
         return self._fleet.whose(api_key, called)
+
+    async def socketio(self) -> SocketLinks:
+        """The door of the fork's agents, loaded when the first one knocks. Raises InvalidRequest without its extra."""
+        if find_spec("socketio") is None:
+            if self._seldom.admits("socketio", time.monotonic()):
+                self.log.warning(
+                    "an agent knocks by Socket.IO and is not heard, so its host is asked again and again instead; "
+                    "the extra 'socketio' serves it: pip install '.[socketio]'"
+                )
+            raise InvalidRequest(
+                "this gateway speaks no Socket.IO: it has no python-socketio, which is in the extra 'socketio'",
+                status=404,
+                code="no_socketio",
+            )
+        async with self._loading:
+            if self._socketio is None:
+                loaded = await asyncio.to_thread(import_module, "solar.control.links.socketlinks")
+                self._socketio = loaded.SocketLinks(self)
+        return self._socketio
 
     def refused(self, address: str, why: str) -> None:
         """Say that somebody was not let in, once a minute."""
