@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from solar.control.api.asking import Asked, Desk, Parameter, only
+from solar.control.api.asking import Asked, Desk, Parameter, flag, only
 from solar.control.logs import Contact, Gap, Item, LogLine, Place, Reader, Since, Wanted
 from solar.control.logs.wanted import read_since, read_wanted
 from solar.errors import InvalidRequest, SolarError
 from solar.wire.watching import PING, PONG
 
+REPLAY = 10.0  # seconds within which who writes a log must tell what is held
 _IN_A_ROW = 32  # frames that are given before others have their turn
 
 _TOKEN = Parameter("token", "of POST /ws/token, in place of a key")
@@ -28,6 +29,7 @@ PARAMETERS = (
     Parameter("text", "that stands in the line, whatever the case"),
     Parameter("since", "a number, a time, or HOST_ID/INSTANCE_ID:NUMBER for each log, with commas"),
     Parameter("replay", "so many of the newest lines of each log come first: 100 unless told", "integer"),
+    Parameter("follow", "`false`: what is held now, and then the end", "boolean"),
     _TOKEN,
 )
 
@@ -35,11 +37,15 @@ PARAMETERS = (
 async def all_logs(desk: Desk, socket: WebSocket) -> None:
     """The lines of all logs that are wanted, each with its names. Raises InvalidRequest for what is no filter."""
     query = socket.query_params
-    only(Asked({}, query), PARAMETERS)
+    asked = Asked({}, query)
+    only(asked, PARAMETERS)
     wanted, since = read_wanted(query), read_since(query)
+    follow = "follow" not in query or flag(asked, "follow")
+    if not follow:
+        await desk.fleet.listed()
     await socket.accept()
     with desk.logs.follow(wanted, since) as reader:
-        await _while_it_listens(socket, _tell, reader)
+        await _while_it_listens(socket, _tell if follow else _tell_held, reader)
 
 
 async def one_log(desk: Desk, socket: WebSocket) -> None:
@@ -90,6 +96,24 @@ async def _tell(socket: WebSocket, reader: Reader) -> None:
     await _give(socket, reader, lambda items: map(_frame, items))
 
 
+async def _tell_held(socket: WebSocket, reader: Reader) -> None:
+    """What is held, as far as those who write it tell it in time; who did not is named. Then the end."""
+
+    async def held() -> AsyncIterator[list[Item]]:
+        until = asyncio.get_running_loop().time() + REPLAY
+        with suppress(TimeoutError):
+            while reader.unheard:
+                async with asyncio.timeout_at(until):
+                    items = await anext(reader)
+                yield items
+        yield reader.take()
+        yield [Contact(place, f"it was not told within {REPLAY:g} s") for place in reader.unheard]
+
+    await _give(socket, held(), lambda items: map(_frame, items))
+    with suppress(WebSocketDisconnect):
+        await socket.close()
+
+
 async def _tell_one(socket: WebSocket, reader: Reader) -> None:
     begun = False
 
@@ -110,7 +134,7 @@ async def _tell_one(socket: WebSocket, reader: Reader) -> None:
 
 
 async def _give(
-    socket: WebSocket, reader: Reader, frames: Callable[[Iterable[Item]], Iterable[dict[str, Any]]]
+    socket: WebSocket, reader: AsyncIterable[list[Item]], frames: Callable[[Iterable[Item]], Iterable[dict[str, Any]]]
 ) -> None:
     given = 0
     with suppress(WebSocketDisconnect):  # who listens hears of it as well

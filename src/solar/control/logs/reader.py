@@ -73,6 +73,11 @@ class Reader:
         """The logs that it reads now."""
         return tuple(log.place for log in self._seats)
 
+    @property
+    def unheard(self) -> tuple[Place, ...]:
+        """The logs of which it was not told yet what is held: who writes them is being asked."""
+        return tuple(log.place for log, seat in self._seats.items() if seat.contact is None)
+
     def take(self) -> list[Item]:
         """What is new now, without waiting."""
         logs, self._new = list(self._new), {}
