@@ -60,7 +60,7 @@ def import_(file: str, data_dir: str | None, as_json: bool) -> None:
     from solar.cli.show import put_json
 
     try:
-        source = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # before a database is made
+        source = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115  # pieces() closes it
     except OSError as error:
         raise click.ClickException(f"{file}: {(error.strerror or str(error)).lower()}") from None
 

@@ -100,6 +100,34 @@ class Client:
             except (OSError, http.client.HTTPException):
                 raise Refused("the answer broke off: the connection was cut") from None
 
+    def frames(self, path: str, query: Mapping[str, str]) -> Generator[str, None, None]:
+        """What a WebSocket says, until the gateway ends it. Nobody else imports websockets here: it takes a while."""
+        from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+        from websockets.sync.client import connect
+
+        place = self.place
+        try:
+            socket = connect(
+                f"ws{str(place).removeprefix('http')}{self.target(path, query).removeprefix(place.path)}",
+                additional_headers=self.headers,
+                ssl=place.context,
+                open_timeout=CONNECT,
+                close_timeout=1,
+                max_size=LONGEST,
+                proxy=None,
+            )
+        except InvalidStatus as error:
+            self._read(error.response.status_code, bytes(error.response.body or b""))
+            raise Refused(f"the gateway answered {error.response.status_code}") from None
+        except (OSError, InvalidHandshake) as error:
+            raise self._unreachable(error, CONNECT) from None
+        with socket:
+            try:
+                for frame in socket:
+                    yield frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
+            except ConnectionClosed as error:
+                raise Unreachable(f"{place}: the connection was cut: {error}") from None
+
     @property
     def headers(self) -> dict[str, str]:
         """What goes with every request."""

@@ -12,6 +12,7 @@ from solar.cli.discover import discover
 from solar.cli.doctor import doctor
 from solar.cli.hosts import hosts
 from solar.cli.instances import instances
+from solar.cli.logs import logs
 from solar.cli.models import models
 from solar.cli.route import route
 from solar.cli.serve import serve
@@ -29,6 +30,7 @@ for command in (
     status,
     hosts,
     instances,
+    logs,
     models,
     route,
     chat,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from solar.cli.logs import reading, show_logs
 from solar.cli.options import asks_gateway, json_option
 
 if TYPE_CHECKING:
@@ -242,6 +243,20 @@ def state(client: Client, name: str, host: str | None, as_json: bool) -> None:
         put_json({"host_id": found.host_id, "host_name": found.host_name, "instance_id": found.id, **told})
     else:
         put_facts({"instance": str(found)} | told)
+
+
+@instances.command("logs")
+@_NAME
+@_ON
+@reading
+@json_option
+@asks_gateway
+def logs_of(client: Client, name: str, host: str | None, as_json: bool, **which: Any) -> None:
+    """Show the log of an instance, and with -f follow it."""
+    from solar.cli.named import find_instance
+
+    found = find_instance(client, name, host)
+    show_logs(client, {"host": found.host_id, "instance": found.id}, as_json=as_json, **which)
 
 
 _DOING = {"start": "starting", "stop": "stopping", "restart": "restarting"}

@@ -69,6 +69,18 @@ def find_instance(client: Client, word: str, host: str | None = None) -> FoundIn
     raise Refused(_nobody(f"there is no instance {word!r}{where}", word, names), code="instance_not_found")
 
 
+def ids_of_hosts(client: Client, words: Sequence[str]) -> list[str]:
+    """The ids of all hosts that `words` mean; a word that means none stays: not all that logs is registered."""
+    known = client.get("/hosts") if words else []
+    return [one for word in words for one in ([host["id"] for host in _meant(word, known, "name")] or [word])]
+
+
+def ids_of_instances(client: Client, words: Sequence[str]) -> list[str]:
+    """The same of instances."""
+    known = _instances(client, None) if words else []
+    return [one for word in words for one in ([one["id"] for one in _instances_meant(word, known)] or [word])]
+
+
 def _instances(client: Client, host_id: str | None) -> list[dict[str, Any]]:
     query = {} if host_id is None else {"host_id": host_id}
     listed: list[dict[str, Any]] = client.get("/gateway/instances", query)["instances"]
