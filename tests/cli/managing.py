@@ -78,7 +78,12 @@ class Commands:
 
     def begin(self, *arguments: str) -> Begun:
         """A command in a process of its own, whose end is not waited for."""
-        return Begun(arguments, {**clean_environment(), **self._env})
+        return Begun(arguments, self.env)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a command in a process of its own."""
+        return {**clean_environment(), **self._env}
 
     async def register(self, agent: FakeAgent, name: str = "studio", *flags: str) -> str:
         """The id of the host that `agent` is now."""

@@ -46,7 +46,9 @@ async def test_only_lines_that_are_asked_for_are_shown(solar: Commands, studio: 
     studio.write(studio.instances[only(studio)], "hello", "[ERROR] it failed")
     assert (await solar.said("logs", "--instance", only(studio)[:8], "--level", "error")).count("\n") == 1
     assert (await solar.said("logs", "--alias", "llama:8b", "--grep", "HELLO")).endswith("llama:8b hello\n")
-    assert (await solar.said("logs", "--host", "nobody")) == ""
+    nobody = await solar.run("logs", "--host", "studo")
+    assert (nobody.exit_code, nobody.stdout) == (0, "")
+    assert nobody.stderr == "no host is called 'studo'; did you mean 'studio'?\n"
 
 
 async def test_as_json_each_frame_is_a_line(solar: Commands, studio: FakeAgent) -> None:

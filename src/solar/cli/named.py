@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import click
+
 from solar.cli.client import Client, Refused, segment
+from solar.cli.show import clean
 from solar.config.fields import nearest
 
 _SHOWN = 10  # names in an error
@@ -70,15 +73,27 @@ def find_instance(client: Client, word: str, host: str | None = None) -> FoundIn
 
 
 def ids_of_hosts(client: Client, words: Sequence[str]) -> list[str]:
-    """The ids of all hosts that `words` mean; a word that means none stays: not all that logs is registered."""
+    """The ids of all hosts that `words` mean; a word that means none stays, as not all that logs is registered."""
     known = client.get("/hosts") if words else []
-    return [one for word in words for one in ([host["id"] for host in _meant(word, known, "name")] or [word])]
+    return _ids(words, lambda word: _meant(word, known, "name"), "host", [host["name"] for host in known])
 
 
 def ids_of_instances(client: Client, words: Sequence[str]) -> list[str]:
     """The same of instances."""
     known = _instances(client, None) if words else []
-    return [one for word in words for one in ([one["id"] for one in _instances_meant(word, known)] or [word])]
+    return _ids(words, lambda word: _instances_meant(word, known), "instance", [one["alias"] for one in known])
+
+
+def _ids(
+    words: Sequence[str], meant: Callable[[str], list[dict[str, Any]]], what: str, names: Sequence[str]
+) -> list[str]:
+    ids = list[str]()
+    for word in words:
+        found = meant(word)
+        if not found:
+            click.echo(clean(f"{_nobody(f'no {what} is called {word!r}', word, names)}"), err=True)
+        ids += [one["id"] for one in found] or [word]
+    return ids
 
 
 def _instances(client: Client, host_id: str | None) -> list[dict[str, Any]]:
