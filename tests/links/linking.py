@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +44,9 @@ class Coordinator:
     @property
     def url(self) -> str:
         return f"{self.place}/ws/host-channel"
+
+    def wants(self, kinds: Iterable[str]) -> bool:
+        return self.watched
 
     def take(self, host_id: str, instance_id: str, entries: Sequence[Entry]) -> None:
         self.lines += [(host_id, instance_id, entry) for entry in entries]

@@ -36,6 +36,8 @@ REGISTRATION_SECONDS = 10.0  # an agent that has not registered by then is refus
 KEEPALIVE_SECONDS = 60.0  # of silence, then the coordinator says that it is there
 PING, PONG = "ping", "pong"  # frames that are just this text
 
+PASSED_ON = ("log", "instance_state", "host_health")  # kinds of frames that a coordinator's watchers hear of
+
 MAX_FRAME = 4 * 1024 * 1024  # bytes; a registration with thousands of instances is well below
 
 # What a coordinator of this wire says when it refuses, word for word: agents log it.

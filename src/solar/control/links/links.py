@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ from solar.control.fleet.hosts import HostWatch, Link
 from solar.control.links.limits import Anteroom, Seldom
 from solar.errors import InvalidRequest
 from solar.store.facts import iso
-from solar.wire.channel import passed_on
+from solar.wire.channel import PASSED_ON, passed_on
 from solar.wire.lines import Entry
 from solar.wire.messages import Ack, FromAgent, LogFrame
 from solar.wire.redact import redact
@@ -36,9 +36,8 @@ class Lines(Protocol):
 class Watchers(Protocol):
     """Who watches what happens."""
 
-    @property
-    def watched(self) -> bool:
-        """Whether anybody does."""
+    def wants(self, kinds: Iterable[str]) -> bool:
+        """Whether somebody wants frames of one of these kinds."""
         ...
 
     def tell(self, kind: str, frame: bytes) -> None:
@@ -49,7 +48,9 @@ class Watchers(Protocol):
 class Nobody:
     """In place of those who are not there."""
 
-    watched = False
+    def wants(self, kinds: Iterable[str]) -> bool:
+        """Nobody wants any."""
+        return False
 
     def take(self, host_id: str, instance_id: str, entries: Sequence[Entry]) -> None:
         """Nothing is kept."""
@@ -128,7 +129,7 @@ class Links:
         host = watch.host
         if isinstance(message, LogFrame):
             self._lines.take(host.id, message.instance_id, message.entries)
-        if self._watchers.watched:
+        if self._watchers.wants(PASSED_ON):
             for kind, frame in passed_on(message, host.id, host.name):
                 self._watchers.tell(kind, redact(frame, watch.secrets))
         return True
