@@ -9,6 +9,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ class FakeDocker:
         self.answers: dict[str, web.Response] = {}  # by path: instead of the truth
         self.slow: dict[str, asyncio.Event] = {}  # by name: who is described once this is set
         self.streams: list[asyncio.Queue[bytes | None]] = []
+        self.written: dict[str, list[str]] = {}  # by name: lines with their times
+        self.asked_for: list[Mapping[str, str]] = []  # of each log
+        self._followers: dict[str, list[asyncio.Queue[bytes | None]]] = {}
         self._runner: web.AppRunner | None = None
         self._started = 0
 
@@ -112,6 +116,17 @@ class FakeDocker:
         event = {"Type": "container", "Action": action, "Actor": {"ID": container, "Attributes": {}}, "time": 1}
         self.say(json.dumps(event).encode() + b"\n")
 
+    def write(self, name: str, text: str, at: str) -> None:
+        """The container of that name writes a line, at a time as Docker tells it."""
+        self.written.setdefault(name, []).append(f"{at} {text}\n")
+        for follower in self._followers.get(name, ()):
+            follower.put_nowait(self.written[name][-1].encode())
+
+    def silence(self, name: str) -> None:
+        """End what follows its log, as if it had stopped."""
+        for follower in self._followers.get(name, ()):
+            follower.put_nowait(None)
+
     def say(self, line: bytes) -> None:
         for stream in self.streams:
             stream.put_nowait(line)
@@ -141,10 +156,13 @@ class FakeDocker:
                 )
             case ["containers", container, "json"]:
                 return await self._inspect(container)
+            case ["containers", container, "logs"]:
+                return await self._log(request, container)
         return web.json_response({"message": "page not found"}, status=404)
 
     async def _inspect(self, container: str) -> web.Response:
-        page = self.containers.get(container)
+        named = {page["Name"].strip("/"): page for page in self.containers.values()}
+        page = self.containers.get(container, named.get(container))
         if page is None:
             return web.json_response({"message": f"No such container: {container}"}, status=404)
         name = page["Name"].strip("/")
@@ -152,6 +170,26 @@ class FakeDocker:
         if name in self.slow:
             await self.slow[name].wait()
         return web.json_response(page)
+
+    async def _log(self, request: web.Request, name: str) -> web.StreamResponse:
+        self.asked_for.append(request.query)
+        lines = self.written.get(name, [])
+        if (since := request.query.get("since")) is not None:
+            lines = [line for line in lines if line[:30] >= _time(since)]
+        elif request.query["tail"] != "all":
+            lines = lines[-int(request.query["tail"]) :]
+        response = web.StreamResponse()
+        told: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._followers.setdefault(name, []).append(told)
+        for line in lines:
+            told.put_nowait(line.encode())
+        try:
+            await response.prepare(request)
+            while (line_ := await told.get()) is not None:
+                await response.write(b"\1\0\0\0" + len(line_).to_bytes(4, "big") + line_)
+        finally:
+            self._followers[name].remove(told)
+        return response
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -164,3 +202,9 @@ class FakeDocker:
         finally:
             self.streams.remove(lines)
         return response
+
+
+def _time(since: str) -> str:
+    """Seconds and nanoseconds as Docker writes a time."""
+    seconds, _, nanoseconds = since.partition(".")
+    return f"{datetime.fromtimestamp(int(seconds), UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:>09}Z"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("api", "cli", "watch"))
+sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("api", "cli", "watch", "discovery"))
 
 from served import Served, served
 

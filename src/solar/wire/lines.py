@@ -86,9 +86,12 @@ def entry_of(record: Mapping[str, object], *, at: str = "") -> Entry | None:
     seq, text = fields.whole("seq"), fields.text("line")
     if seq is None or text is None:
         return None
-    if len(text) > MAX_TEXT:
-        text = text[: MAX_TEXT - len(_CUT)] + _CUT
-    return Entry(seq, fields.text("timestamp") or at, text)
+    return Entry(seq, fields.text("timestamp") or at, shortened(text))
+
+
+def shortened(text: str) -> str:
+    """A line's text, cut where it is too long."""
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - len(_CUT)] + _CUT
 
 
 def entries_of(records: Iterable[object]) -> tuple[Entry, ...]:

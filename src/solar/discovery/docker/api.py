@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from solar.discovery.docker.advice import unreachable
+from solar.discovery.docker.logs import LogBytes, Written, moment
 from solar.errors import InvalidSettings, MissingExtra, SolarError
 
 if TYPE_CHECKING:
@@ -80,6 +81,32 @@ class DockerApi:
         async with self._room:
             found: object = await self._json(f"{self._version}/containers/{container}/json")
         return found
+
+    async def log(self, container: str, *, since: str | None, newest: int) -> AsyncGenerator[list[Written], None]:
+        """What a container writes, until it stops, and before that what it wrote: since a time, or the newest lines.
+
+        What was written at just that time comes again. Raises DockerFailed.
+        """
+        from aiohttp import ClientPayloadError
+
+        await self.info()
+        page = await self.inspect(container)
+        if not isinstance(page, dict):
+            raise DockerFailed(f"there is no container {container!r} at {self.url}", "was it removed?")
+        config = page.get("Config")
+        params = {"follow": "1", "stdout": "1", "stderr": "1", "timestamps": "1", "tail": str(newest)}
+        if since is not None and (at := moment(since)) is not None:
+            params |= {"since": f"{at[0]}.{at[1]:09}", "tail": "all"}
+        read = LogBytes(terminal=isinstance(config, dict) and bool(config.get("Tty")))
+        with _told(self.url), suppress(ClientPayloadError):
+            response = await self._request(f"{self._version}/containers/{container}/logs", params)
+            try:
+                await self._check(response)
+                async for data in response.content.iter_any():
+                    if lines := read.feed(data):
+                        yield lines
+            finally:
+                response.close()
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -16,6 +16,7 @@ from solar.discovery.base import BackendsListed, Change
 from solar.discovery.docker.api import DockerApi, DockerFailed, check_hosts, connect, shown, usual_hosts
 from solar.discovery.docker.examine import Examiner, Rules, Seen, survey
 from solar.discovery.docker.images import BUILT_IN, ImageRule
+from solar.discovery.docker.logs import Written
 from solar.discovery.docker.situation import machine_of
 from solar.discovery.docker.watch import DockerWatch, once
 from solar.discovery.follow import complaining, follow
@@ -25,6 +26,8 @@ from solar.errors import InvalidSettings
 
 if TYPE_CHECKING:
     import aiodocker
+
+_REMEMBERED = 1000  # backends whose containers are known by name, though they may be gone
 
 _log = logging.getLogger("solar")
 
@@ -55,6 +58,8 @@ class DockerDiscoverer:
         urls = tuple(dict.fromkeys(hosts))
         check_hosts(urls or usual_hosts() if client is None else urls)
         self.name = "docker"
+        self.on_listed: Callable[[tuple[Backend, ...]], None] | None = None  # called with every list
+        self._found: dict[str, tuple[_Engine, str]] = {}  # by backend: its engine, and its container's name
         opens: list[tuple[str, Callable[[], DockerApi]]] = []
         if client is not None:
             opens.append(("the client's engine", lambda: DockerApi(client, owned=False)))
@@ -75,8 +80,8 @@ class DockerDiscoverer:
         """All backends, first and after each change. Of several engines each is followed by itself."""
         if len(self._engines) == 1:
             async with aclosing(self._engines[0].watch()) as changes:
-                async for change in changes:
-                    yield change
+                async for listed in changes:
+                    yield self._listed(listed.backends)
             return
         news: asyncio.Queue[tuple[int, Change]] = asyncio.Queue()
         latest: dict[int, tuple[Backend, ...]] = {}
@@ -88,14 +93,41 @@ class DockerDiscoverer:
                 place, change = await news.get()
                 if isinstance(change, BackendsListed):
                     latest[place] = change.backends
-                yield BackendsListed(once(one for place in sorted(latest) for one in latest[place]))
+                yield self._listed(once(one for place in sorted(latest) for one in latest[place]))
         finally:
             await tasks.stop()
+
+    def container_of(self, backend_id: str) -> str | None:
+        """The name of a backend's container, also of one that was found before."""
+        return self._found[backend_id][1] if backend_id in self._found else None
+
+    async def log(
+        self, backend_id: str, *, since: str | None = None, newest: int = 1000
+    ) -> AsyncGenerator[list[Written], None]:
+        """What its container writes: DockerApi.log. It goes by its name, so one that was made anew goes on."""
+        if backend_id not in self._found:
+            raise DockerFailed(f"no container was found for {backend_id}", "look at: solar discover")
+        engine, container = self._found[backend_id]
+        async with engine.asked() as api, aclosing(api.log(container, since=since, newest=newest)) as pieces:
+            async for lines in pieces:
+                yield lines
 
     async def look(self) -> tuple[Sighting, ...]:
         """All containers that are or may be meant; an engine of Docker that cannot be asked is a sighting, too."""
         looks = await asyncio.gather(*(engine.look() for engine in self._engines))
         return tuple(sighting for look in looks for sighting in look)
+
+    def _listed(self, backends: tuple[Backend, ...]) -> BackendsListed:
+        for engine in self._engines:
+            for seen in engine.seen.values():
+                if seen.backend is not None:
+                    self._found.pop(seen.backend.id, None)
+                    self._found[seen.backend.id] = (engine, seen.container.name)
+        while len(self._found) > max(_REMEMBERED, len(backends)):
+            del self._found[next(iter(self._found))]
+        if self.on_listed is not None:
+            self.on_listed(backends)
+        return BackendsListed(backends)
 
 
 class _Engine:
@@ -106,19 +138,23 @@ class _Engine:
         self._open = open_api
         self._rules = rules
         self._suffix = suffix
-        self._seen: Mapping[str, Seen] = {}
+        self.seen: Mapping[str, Seen] = {}
 
-    async def watch(self) -> AsyncGenerator[Change, None]:
+    async def watch(self) -> AsyncGenerator[BackendsListed, None]:
         """Raises DockerFailed. Who watches again begins with what was known."""
         tasks = Tasks(_log)
         async with self._opened() as (api, examiner), api.events() as lines:
-            watch = DockerWatch(api, examiner, tasks, self._seen)
+            watch = DockerWatch(api, examiner, tasks, self.seen)
+            self.seen = watch.seen
             try:
                 async for backends in watch.changes(lines):
                     yield BackendsListed(backends)
             finally:
-                self._seen = watch.seen
                 await tasks.stop()
+
+    def asked(self) -> DockerApi:
+        """To ask it something else, in a `with` of its own."""
+        return self._open()
 
     async def tell(self, place: int, news: asyncio.Queue[tuple[int, Change]]) -> None:
         """Put every change into `news`. What fails is begun again, and disturbs nobody."""
