@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "fleet"))
+for folder in ("fleet", "watch", "api", "cli"):
+    sys.path.append(str(Path(__file__).parents[1] / folder))
 
 if TYPE_CHECKING:
     from linking import Coordinator

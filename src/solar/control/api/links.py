@@ -8,6 +8,8 @@ from solar.control.api.asking import Desk
 from solar.control.links.channel import serve
 from solar.control.links.conversation import Conversation
 from solar.edge.asgi import Message, Send
+from solar.errors import InvalidRequest
+from solar.wire.channel import NotRegistered
 
 
 async def host_channel(desk: Desk, socket: WebSocket) -> None:
@@ -17,8 +19,12 @@ async def host_channel(desk: Desk, socket: WebSocket) -> None:
 
 
 async def socket_io(desk: Desk, socket: WebSocket) -> None:
-    """An agent of the fork. Raises InvalidRequest where nobody here speaks its protocol."""
-    await (await desk.links.socketio())(socket.scope, socket.receive, _sending(socket))
+    """An agent of the fork. Raises InvalidRequest where nobody here speaks its protocol, or has time for it."""
+    speak = await desk.links.socketio()
+    try:
+        await speak(socket.scope, socket.receive, _sending(socket))
+    except NotRegistered as crowd:
+        raise InvalidRequest(crowd.message, status=503, code="too_many_sockets") from None
 
 
 def _sending(socket: WebSocket) -> Send:

@@ -30,7 +30,7 @@ async def serve(links: Links, agent: Conversation, address: str) -> None:
     try:
         with links.knocking(address):
             registration = await _registration(agent)
-            watch = links.whose(registration.api_key, registration.host_name)
+            watch = await links.whose(registration.api_key, registration.host_name)
     except NotRegistered as refusal:
         links.refused(address, refusal.message)
         await _refuse(agent, refusal.message)

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from solar.control.fleet import Fleet
+from solar.control.fleet.fleet import PATIENCE
 from solar.control.fleet.hosts import HostWatch, Link
 from solar.control.links.limits import Anteroom, Seldom
 from solar.errors import InvalidRequest
@@ -89,8 +90,12 @@ class Links:
         """While somebody from `address` registers. Raises NotRegistered where too many do."""
         return self._anteroom.entered(address)
 
-    def whose(self, api_key: str, called: str | None) -> HostWatch:
-        """The host of an agent. Raises NotRegistered, with what to tell it."""
+    async def whose(self, api_key: str, called: str | None) -> HostWatch:
+        """The host of an agent; right after the start, once the hosts were read. Raises NotRegistered, with what to
+        tell it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self._fleet.ready()
         return self._fleet.whose(api_key, called)
 
     async def socketio(self) -> SocketLinks:

@@ -72,7 +72,7 @@ class SocketLinks:
             said = registration_of(auth)
             if said is None:
                 raise NotRegistered(INVALID)
-            watch = self._links.whose(said.api_key, said.host_name)
+            watch = await self._links.whose(said.api_key, said.host_name)
         except NotRegistered as refusal:
             self._links.refused(knock.address, refusal.message)
             raise socketio.exceptions.ConnectionRefusedError(refusal.message) from None
