@@ -158,6 +158,27 @@ async def test_before_the_hosts_were_read_nothing_can_be_changed(tmp_path: Path)
             await asking
 
 
+async def test_a_list_right_after_the_start_waits_until_the_hosts_were_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stored(tmp_path) as store:
+        await store.put_host(Host("h", "h", "http://127.0.0.1:9", "k", 1))
+        fleet = Fleet(store, log=LOG, pace=ASKED)
+        asked = asyncio.get_running_loop().create_task(fleet.listed())
+        await asyncio.sleep(0)
+        assert not asked.done()
+        run = asyncio.get_running_loop().create_task(fleet.run())
+        assert [host.id for host in await asked] == ["h"]
+        run.cancel()
+        await asyncio.wait([run])
+        monkeypatch.setattr("solar.control.fleet.fleet.PATIENCE", 0.01)
+        with pytest.raises(StoreFailed) as late:
+            await fleet.listed()
+        assert (late.value.status, late.value.retry_after) == (503, 1)
+        with pytest.raises(StoreFailed):
+            await fleet.refresh_all()
+
+
 async def test_what_the_database_cannot_keep_is_not_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def full(*_: object) -> None:
         raise StoreFailed("the disk is full")

@@ -11,6 +11,7 @@ from fleets import QUICK, fleet_in, host_of, running, stored, until
 
 from solar import Router
 from solar.control.fleet import Fleet
+from solar.control.records import Places
 from solar.core.backend import Backend
 from solar.discovery.base import BackendsListed
 from solar.store import Host
@@ -85,6 +86,17 @@ async def test_a_host_s_weight_is_told_changed_and_kept(tmp_path: Path) -> None:
             assert [backend.weight for backend in await backends(fleet)] == [0.5]
             assert (await fleet.patch(host.id, HostPatch(name="b"))).weight == 0.5
         assert [kept.settings for kept in await store.hosts()] == [{"weight": 0.5}]
+
+
+async def test_records_call_a_host_as_it_is_called_now(tmp_path: Path) -> None:
+    async with FakeAgent() as agent, fleet_in(tmp_path) as fleet:
+        places = Places()
+        fleet.on_change.append(places.changed)
+        one = await agent.add("llama:8b")
+        host = await fleet.add(host_of(agent, "a"))
+        await fleet.patch(host.id, HostPatch(name="b"))
+        place = places.of(f"{host.id}/{one.id}")
+        assert (place.host_name, place.instance_id) == ("b", one.id)
 
 
 async def test_each_change_of_what_runs_is_listed_and_nothing_else(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class Places:
         """A host is, or has, something else now."""
         if what == "removed":
             self._of_host.pop(view.id, None)
-        elif what in ("added", "renamed", "instances"):
+        elif what in ("added", "patched", "instances"):
             self._of_host[view.id] = dict(_places(view))
 
     def of(self, backend_id: str) -> Place:
