@@ -10,7 +10,8 @@ from pathlib import Path
 from solar.control.fleet import Fleet
 from solar.control.fleet.hosts import Pace
 from solar.control.logs import Contact, Gap, Item, LogHub, LogLine, Since, Wanted
-from solar.control.logs.sources import LogPace, Origin, Sources
+from solar.control.logs.origins import Origin
+from solar.control.logs.sources import LogPace, Sources
 from solar.edge.tasks import Tasks
 from solar.store import Store
 from solar.testing import FakeAgent
@@ -31,6 +32,10 @@ class Followed:
     async def add(self, agent: FakeAgent, name: str = "gpu1") -> str:
         """Its host's id."""
         return (await self.fleet.add(NewHost(name, agent.url, agent.api_key))).id
+
+    async def gone(self) -> None:
+        """Returns once no log is followed."""
+        await eventually(lambda: repr(self.sources) == "<Sources of 0 logs>")
 
 
 @asynccontextmanager

@@ -54,7 +54,7 @@ async def test_a_container_that_was_found_is_followed_while_somebody_reads(tmp_p
             assert seen.items[0] == Contact(PLACE)
             docker.write("llm", "live", at(1))
             await seen.line("live")
-        await eventually(lambda: repr(logs.sources) == "<Sources of 0 logs>")
+        await logs.gone()
         docker.write("llm", "unread", at(1))  # in the same moment
         docker.write("llm", "later", at(2))
         async with reading(logs.hub, since=Since(number=1)) as again:

@@ -10,7 +10,7 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -29,6 +29,7 @@ from solar.control.keys import Access, access
 from solar.control.links import Links
 from solar.control.listen import listen
 from solar.control.logs import LogHub
+from solar.control.logs.origins import origins
 from solar.control.logs.sources import Sources
 from solar.control.records import Places, Records
 from solar.control.reload import FileWatch
@@ -36,6 +37,7 @@ from solar.control.server import Server
 from solar.control.settings import Settings
 from solar.control.watchers import Watchers
 from solar.control.words import Source
+from solar.discovery.base import Discoverer
 from solar.edge.requestlog import BatchedLines
 from solar.edge.tasks import Tasks
 from solar.router import Router
@@ -109,7 +111,8 @@ def make_gateway(configuration: Configuration, admitted: Access, port: int) -> G
     days = settings.request_log_days
     store = Store(Path(settings.data_dir), log=_log, retention_days=float(days))
     fleet = Fleet(store, log=_log)
-    router = make_router(configuration, admitted, port)
+    found = finders(configuration, not_ports=(port,))
+    router = make_router(configuration, admitted, found)
     places = Places()
     fleet.on_change.append(places.changed)
     if days:
@@ -117,17 +120,17 @@ def make_gateway(configuration: Configuration, admitted: Access, port: int) -> G
     watchers = Watchers()
     fleet.on_change.append(HostFrames(watchers).changed)
     logs = LogHub()
-    sources = Sources(logs, fleet)
+    sources = Sources(logs, fleet, origins(found, logging.getLogger().handlers))
     desk = Desk(fleet, store, router, Links(fleet, lines=logs, watchers=watchers, log=_log), watchers, logs)
     return Gateway(router, desk, admitted, trusted=settings.allowed_hosts, beside=(sources.run,))
 
 
-def make_router(configuration: Configuration, admitted: Access, port: int) -> Router:
-    """The router that a configuration describes, behind our own `port`. Raises MissingExtra."""
+def make_router(configuration: Configuration, admitted: Access, found: Iterable[Discoverer]) -> Router:
+    """The router that a configuration describes, over what is `found`."""
     settings = configuration.settings
     return Router(
         configuration.backends,
-        discoverers=finders(configuration, not_ports=(port,)),
+        discoverers=found,
         default_backend=settings.default_backend,
         health_check_interval=settings.health_check_interval,
         session_affinity=settings.session_affinity,

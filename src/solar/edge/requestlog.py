@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal, TextIO
 
@@ -227,6 +228,7 @@ class BatchedLines(logging.Handler):
 
     def __init__(self, stream: TextIO, log_format: Literal["text", "json"] = "text") -> None:
         super().__init__()
+        self.told: Callable[[str], None] | None = None  # called with each batch, of any thread; it must not log
         self._stream = stream
         self._json = log_format == "json"
         self._waiting: list[str | _Finished] = []
@@ -277,6 +279,8 @@ class BatchedLines(logging.Handler):
                 return
             finished = _finished_json if self._json else _finished_text
             text = "".join([item if isinstance(item, str) else finished(*item) for item in waiting])
+            if self.told is not None:
+                self.told(text)
             try:
                 self._stream.write(text)
                 self._stream.flush()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal
 from urllib.parse import quote
 
 from solar.control.fleet import Fleet, HostView
@@ -18,6 +18,7 @@ from solar.control.fleet.hosts import HostWatch, What
 from solar.control.logs.feed import Feed
 from solar.control.logs.hub import LogHub
 from solar.control.logs.items import Key, Place
+from solar.control.logs.origins import Origin
 from solar.control.logs.polling import poll, poll_once
 from solar.control.logs.streaming import stream
 from solar.edge.tasks import Tasks
@@ -41,22 +42,6 @@ class LogPace:
     first: float = 0.5  # until a source that failed is begun again; then longer and longer
     longest: float = 30.0
     linger: float = 60.0  # that a source goes on without a reader
-
-
-class Origin(Protocol):
-    """What writes logs, and is no host's agent."""
-
-    def begin(self, hub: LogHub) -> None:
-        """Tell `hub` which logs there are, from now on."""
-        ...
-
-    def has(self, key: Key) -> bool:
-        """Whether that log is written here."""
-        ...
-
-    async def follow(self, feed: Feed) -> None:
-        """Follow the log of `feed`, until it ends. Raises SolarError."""
-        ...
 
 
 def ways(dialect: Dialect | None, *, connected: bool) -> tuple[Way, ...]:
