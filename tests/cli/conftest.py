@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from gateway_process import Gateway
+from managing import Begun
 
 
 @pytest.fixture
@@ -22,6 +23,14 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
         one.ended()
         assert one.process.stdout is not None
         one.process.stdout.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Commands that a test began end with it."""
+    yield
+    while Begun.all:
+        Begun.all.pop().end()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from click.testing import CliRunner, Result
 from gateway_process import WITHIN, Gateway, clean_environment
@@ -21,7 +21,10 @@ GATEWAY_KEY = "sk-the-gateways-key"
 class Begun:
     """A command as a process: what it says, as it says it."""
 
+    all: ClassVar[list["Begun"]] = []  # for whoever ends what a test left behind
+
     def __init__(self, arguments: Sequence[str], env: Mapping[str, str]) -> None:
+        self.all.append(self)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "solar", *arguments],
             env=env,
@@ -46,6 +49,14 @@ class Begun:
 
     def interrupt(self) -> None:
         self._process.send_signal(signal.SIGINT)
+
+    def end(self) -> None:
+        """Whatever it does."""
+        self._process.kill()
+        self._process.wait(WITHIN)
+        for stream in (self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()
 
     async def ended(self) -> tuple[int, str]:
         """Its exit status, and what it printed since it was last asked."""

@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -6,6 +7,7 @@ import pytest
 from gateway_process import Gateway
 from managing import AGENT_KEY, GATEWAY_KEY, Commands
 
+from solar.cli import progress
 from solar.testing import FakeAgent
 
 Start = Callable[..., Gateway]
@@ -146,3 +148,27 @@ async def test_a_config_that_cannot_be_is_said_before_anything_is_asked(solar: C
     result = await solar.run("instances", "create", "studio", *wrong)
     assert result.exit_code in (1, 2)
     assert "Traceback" not in result.output
+
+
+async def test_a_start_whose_engine_dies_while_it_loads_is_exit_status_1(
+    solar: Commands, studio: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SILENT", 0.3)
+    studio.lifecycle.loading = True
+    instance = await studio.add("llama:8b", start=False)
+    starting = asyncio.get_running_loop().create_task(solar.run("instances", "start", "llama:8b"))
+    await studio.wait_for(lambda: instance.status == "running")
+    await studio.kill(instance)  # this agent does not notice
+    result = await starting
+    assert result.exit_code == 1
+    assert "Error: llama:8b on studio was started, and does not answer: " in result.stderr
+
+
+async def test_whoever_stops_waiting_is_told_that_it_goes_on(solar: Commands, studio: FakeAgent) -> None:
+    studio.lifecycle.loading = True
+    await studio.add("llama:8b", start=False)
+    starting = solar.begin("instances", "start", "llama:8b")
+    await starting.says("load_model: loading model")
+    starting.interrupt()
+    await starting.says("Nobody waits for it any more; starting llama:8b on studio goes on.")
+    assert (await starting.ended())[0] == 130

@@ -1,4 +1,5 @@
 import json
+import signal
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -73,6 +74,23 @@ async def test_following_goes_on_until_it_is_interrupted_and_over_a_restart_of_t
     await following.says("llama:8b after", out=True)
     following.interrupt()
     assert (await following.ended())[0] == 0
+
+
+async def test_following_goes_on_with_a_gateway_that_is_started_anew(gateway: Start) -> None:
+    one = gateway("--port", "0", env={"SOLAR_API_KEY": GATEWAY_KEY})
+    solar = Commands(one)
+    async with FakeAgent("v1", api_key=AGENT_KEY) as agent:
+        instance = await agent.add("llama:8b")
+        await solar.register(agent)
+        following = solar.begin("logs", "-f", "--alias", "llama:8b")
+        await following.says("listening on", out=True)
+        one.stop(signal.SIGKILL)
+        await following.says(f"{one.url} went away; it is asked again")
+        gateway("--port", str(one.port), env={"SOLAR_API_KEY": GATEWAY_KEY})
+        agent.write(instance, "meanwhile")
+        assert (await following.says("llama:8b", out=True)).endswith("meanwhile\n")
+        following.interrupt()
+        assert (await following.ended())[0] == 0
 
 
 async def test_orders_to_a_terminal_in_a_line_are_not_passed_on(solar: Commands, studio: FakeAgent) -> None:
