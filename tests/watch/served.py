@@ -1,6 +1,7 @@
 """A gateway behind a door of its own, in this process."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,6 +32,10 @@ class Served:
     serving: asyncio.Task[None]
 
     @property
+    def port(self) -> int:
+        return int(self.place.rpartition(":")[2])
+
+    @property
     def url(self) -> str:
         return f"ws{'s' * self.tls}://{self.place}"
 
@@ -56,10 +61,18 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    directory: Path, door: str = "front", *, tls: bool = False, keys: tuple[str, ...] = (KEY,), **flags: object
+    directory: Path,
+    door: str = "front",
+    *,
+    tls: bool = False,
+    keys: tuple[str, ...] = (KEY,),
+    send_buffer: int | None = None,  # bytes that the kernel keeps for each client; None: as many as it likes
+    **flags: object,
 ) -> AsyncIterator[Served]:
     configuration = load({"data_dir": str(directory / "data"), "host": "127.0.0.1", **flags}, {}, directory)
     sockets = listen("127.0.0.1", 0)
+    if send_buffer is not None:
+        sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     port = sockets[0].getsockname()[1]
     gateway = make_gateway(configuration, Access(keys, None if keys else ("127.0.0.1",)), port)
     context = None

@@ -98,7 +98,7 @@ async def test_another_library_is_understood_as_well(serve: Serve, door: str) ->
 
 @DOORS
 async def test_a_connection_that_had_requests_before_may_become_a_socket(serve: Serve, door: str) -> None:
-    async with serve(door) as gateway, connected(int(gateway.place.rpartition(":")[2])) as wire:
+    async with serve(door) as gateway, connected(gateway.port) as wire:
         wire.ask(path="/health")
         await wire.answer()
         wire.ask(path="/ws/host-channel", head=UPGRADE + NONCE)
@@ -107,7 +107,7 @@ async def test_a_connection_that_had_requests_before_may_become_a_socket(serve: 
 
 
 async def test_frames_that_came_with_the_handshake_are_not_lost(serve: Serve) -> None:
-    async with serve() as gateway, connected(int(gateway.place.rpartition(":")[2])) as wire:
+    async with serve() as gateway, connected(gateway.port) as wire:
         wire.ask(path="/ws/host-channel", head=UPGRADE + NONCE)
         wire.writer.write(b"\x81\x82\x00\x00\x00\x00hi")
         await wire.head()
@@ -119,14 +119,14 @@ async def test_frames_that_came_with_the_handshake_are_not_lost(serve: Serve) ->
     "head", [NONCE, UPGRADE, UPGRADE.replace("13", "12") + NONCE], ids=["no upgrade", "no nonce", "an old version"]
 )
 async def test_what_is_no_handshake_opens_nothing(serve: Serve, door: str, head: str) -> None:
-    async with serve(door) as gateway, connected(int(gateway.place.rpartition(":")[2])) as wire:
+    async with serve(door) as gateway, connected(gateway.port) as wire:
         wire.ask(path=ECHO, head=f"X-API-Key: {KEY}\r\n{head}")
         answer, _ = await wire.answer()
         assert int(answer[9:12]) in (400, 426)
 
 
 async def test_the_front_door_passes_over_the_wish_for_a_socket_where_the_router_answers(serve: Serve) -> None:
-    async with serve() as gateway, connected(int(gateway.place.rpartition(":")[2])) as wire:
+    async with serve() as gateway, connected(gateway.port) as wire:
         wire.ask(path="/health", head=UPGRADE + NONCE)
         assert (await wire.answer())[0].startswith("HTTP/1.1 200")
         wire.ask({"model": "m"}, path="/ws/token", head=f"X-API-Key: {KEY}\r\n{UPGRADE}{NONCE}")
@@ -182,7 +182,7 @@ async def test_pages_of_other_origins_open_nothing(serve: Serve, door: str) -> N
 async def test_without_a_key_only_names_of_loopback_open_sockets(serve: Serve) -> None:
     async with serve(keys=()) as gateway:
         assert await opens(gateway.open(ECHO, key=None))
-        async with connected(int(gateway.place.rpartition(":")[2])) as wire:
+        async with connected(gateway.port) as wire:
             wire.ask(path=ECHO, head=UPGRADE + NONCE)  # its Host is x
             head, body = await wire.answer()
             assert (int(head[9:12]), json.loads(body)["error"]["code"]) == (403, "foreign_host")
@@ -216,7 +216,7 @@ async def test_a_handler_that_refuses_is_heard_before_and_after_the_handshake(se
 
 @DOORS
 async def test_a_message_beyond_the_limit_closes_its_socket(serve: Serve, door: str) -> None:
-    async with serve(door) as gateway, connected(int(gateway.place.rpartition(":")[2])) as wire:
+    async with serve(door) as gateway, connected(gateway.port) as wire:
         wire.ask(path="/ws/host-channel", head=UPGRADE + NONCE)
         await wire.head()
         assert await wire.reader.readexactly(4) == b"\x81\x02{}"
@@ -251,7 +251,9 @@ async def test_a_stopping_gateway_says_goodbye_with_1001(serve: Serve, door: str
 
 @DOORS
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-async def test_a_client_that_never_reads_does_not_hold_up_the_end(serve: Serve, door: str, tls: bool) -> None:
+async def test_a_client_that_never_reads_does_not_hold_up_the_end(
+    serve: Serve, door: str, tls: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     async with serve(door, tls=tls) as gateway:
         client = await gateway.open("/ws/deaf", max_queue=1)
         await said(client)
@@ -259,3 +261,28 @@ async def test_a_client_that_never_reads_does_not_hold_up_the_end(serve: Serve, 
         async with asyncio.timeout(10):  # below what a drain may take
             await gateway.ended()
         client.transport.abort()
+    assert [line.message for line in caplog.records if line.levelname == "ERROR"] == []
+
+
+@DOORS
+async def test_who_answers_no_pings_is_cut_off(serve: Serve, door: str) -> None:
+    async with serve(door) as gateway, connected(gateway.port) as wire:
+        gateway.server.config.ws_ping_interval = gateway.server.config.ws_ping_timeout = 0.02
+        wire.ask(path="/ws/host-channel", head=UPGRADE + NONCE)
+        await wire.head()
+        frames = await asyncio.wait_for(wire.reader.read(), 10)  # to its end
+        assert frames.startswith(b"\x81\x02{}\x89\x04")
+        assert int.from_bytes(frames[frames.index(b"\x88") + 2 :][:2]) == 1011
+        await gateway.idle()
+
+
+@DOORS
+async def test_who_neither_reads_nor_answers_pings_is_cut_off(serve: Serve, door: str) -> None:
+    async with serve(door) as gateway, connected(gateway.port) as wire:
+        gateway.server.config.ws_ping_interval = gateway.server.config.ws_ping_timeout = 0.02
+        wire.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        wire.ask(path="/ws/deaf", head=f"X-API-Key: {KEY}\r\n{UPGRADE}{NONCE}")
+        async with asyncio.timeout(10):
+            while not gateway.gateway.sockets:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await gateway.idle()
