@@ -20,7 +20,7 @@ EACH = [
 ]
 
 
-@pytest.fixture(scope="module", params=EACH)
+@pytest.fixture(scope="session", params=EACH)
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Only for tests that leave it as it was."""
     with scene(tmp_path_factory.mktemp("shared"), request.param) as running:

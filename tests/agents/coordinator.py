@@ -38,7 +38,9 @@ class Coordinator:
             trust_env=False,
             event_hooks={"response": [self._keep]},
         )
-        until(lambda: self.http.get("/hosts").status_code == httpx.codes.OK)
+        until(
+            lambda: self.http.get("/hosts").status_code == httpx.codes.OK, lambda: f"{self.answers[-1:]}\n{self.tail()}"
+        )
 
     def _keep(self, answer: httpx.Response) -> None:
         self.answers.append(f"{answer.headers}\n{answer.read().decode()}")
