@@ -28,10 +28,13 @@ async def test_what_runs_is_told_without_asking_an_agent(api: Managed) -> None:
         agent.freeze()
         async with asyncio.timeout(1):
             answer = await api.ask("GET", "/gateway/instances")
+            backends = await api.ask("GET", "/gateway/backends")
             of_host = await api.ask("GET", f"/gateway/instances?host_id={host_id}")
     (told,) = answer.json["instances"]
     assert (told["host_id"], told["host_name"], told["id"]) == (host_id, "studio", instance.id)
     assert (told["alias"], told["status"], told["port"]) == ("llama:8b", "running", instance.port)
+    (backend,) = backends.json["backends"]
+    assert (backend["id"], backend["name"]) == (f"{host_id}/{instance.id}", "studio/llama:8b")
     assert of_host.json == answer.json
     assert b"agent-secret" not in answer.body
 
@@ -51,7 +54,8 @@ async def test_a_route_tells_who_would_be_asked_what_decides_and_why_others_are_
         told = (await api.ask("GET", "/gateway/route?model=m")).json
     assert (told["gets"], told["status"], told["found"], told["taken"]) == ("sent", None, "exact", "first")
     first, second, dead = told["candidates"]
-    assert (first["backend"], first["host"], first["values"]["priority"]) == ("first", "studio", 0)
+    assert (first["backend"], first["name"], first["host"]) == ("first", "first", "studio")
+    assert first["values"]["priority"] == 0
     assert (second["backend"], second["values"]["priority"], second["why_not"]) == ("second", 1, None)
     assert (dead["backend"], dead["why_not"], dead["values"]) == ("dead", "down", {})
     assert dead["reason"]

@@ -41,3 +41,17 @@ async def test_without_following_who_tells_nothing_in_time_is_named(
             (frame,) = await everything(socket)
     assert (frame["type"], frame["live"], frame["alias"]) == ("source", False, "m")
     assert "0.05 s" in frame["reason"]
+
+
+async def test_without_following_lines_of_all_logs_come_in_the_order_of_their_times(serve: Serve) -> None:
+    async with FakeAgent("v1") as one, FakeAgent("fork") as two, serve() as gateway:
+        logs_of = [(agent, await agent.add("m")) for agent in (one, two)]
+        for number in range(4):
+            agent, instance = logs_of[number % 2]
+            agent.write(instance, f"line {number}")
+        for agent, name in ((one, "one"), (two, "two")):
+            await host_of(gateway, agent, name)
+        async with gateway.open("/ws/logs?follow=false&alias=m&replay=2") as socket:
+            frames = await everything(socket)
+    lines = [frame["data"]["line"] for frame in frames if frame["type"] == "log"]
+    assert lines == ["line 0", "line 1", "line 2", "line 3"]

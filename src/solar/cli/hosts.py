@@ -79,7 +79,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
             "why": host["reason"],
             "last seen": host["last_seen"],
             "memory": gigabytes(host["memory"]),
-            "weight": host["weight"],
+            "weight": f"{host['weight']:g}",
             "registered": host["created_at"],
             "instances": ", ".join(f"{one['alias'] or one['id']} ({one['status']})" for one in instances) or "none",
         }

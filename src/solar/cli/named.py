@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,25 +75,26 @@ def find_instance(client: Client, word: str, host: str | None = None) -> FoundIn
 def ids_of_hosts(client: Client, words: Sequence[str]) -> list[str]:
     """The ids of all hosts that `words` mean; a word that means none stays, as not all that logs is registered."""
     known = client.get("/hosts") if words else []
-    return _ids(words, lambda word: _meant(word, known, "name"), "host", [host["name"] for host in known])
+    found = {word: [host["id"] for host in _meant(word, known, "name")] for word in words}
+    return _ids(client, found, "host", [host["name"] for host in known])
 
 
 def ids_of_instances(client: Client, words: Sequence[str]) -> list[str]:
     """The same of instances."""
     known = _instances(client, None) if words else []
-    return _ids(words, lambda word: _instances_meant(word, known), "instance", [one["alias"] for one in known])
+    found = {word: [one["id"] for one in _instances_meant(word, known)] for word in words}
+    return _ids(client, found, "instance", [one["alias"] for one in known])
 
 
-def _ids(
-    words: Sequence[str], meant: Callable[[str], list[dict[str, Any]]], what: str, names: Sequence[str]
-) -> list[str]:
-    ids = list[str]()
-    for word in words:
-        found = meant(word)
-        if not found:
-            click.echo(clean(f"{_nobody(f'no {what} is called {word!r}', word, names)}"), err=True)
-        ids += [one["id"] for one in found] or [word]
-    return ids
+def _ids(client: Client, found: Mapping[str, Sequence[str]], what: str, names: Sequence[str]) -> list[str]:
+    unknown = [word for word, ids in found.items() if not ids]
+    if unknown:  # backends that are no instances may log too, and so does the gateway
+        backends = client.get("/gateway/backends")["backends"]
+        others = {"gateway", "requests", *(name for one in backends for name in (one["id"], one["host"]))}
+        for word in unknown:
+            if word not in others:
+                click.echo(clean(_nobody(f"no {what} is called {word!r}", word, names)), err=True)
+    return [one for word, ids in found.items() for one in ids or [word]]
 
 
 def _instances(client: Client, host_id: str | None) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ def _show(told: dict[str, Any]) -> None:
 
     named = told["model"] + (f" ({told['found']} of {told['resolved']})" if _elsewhere(told) else "")
     if told["taken"]:
-        print(clean(f"A request for {named} goes to {told['taken']}."))
+        print(clean(f"A request for {named} goes to {told['candidates'][0]['name']}."))
     else:
         print(clean(f"A request for {named} {_GETS.get(told['gets'], told['gets']).format(**told)}."))
     if told["session_broken"]:
@@ -70,11 +70,11 @@ def _show(told: dict[str, Any]) -> None:
     if weighed:
         print()
         names = list(weighed[0]["values"])
-        rows = [(_name(one), *(_value(one["values"].get(name)) for name in names)) for one in weighed]
+        rows = [(one["name"], *(_value(one["values"].get(name)) for name in names)) for one in weighed]
         print_trimmed(table("in this order", *(name.replace("_", " ") for name in names), rows=rows))
     if others:
         print()
-        print_trimmed(table("not available", "", "", rows=[(_name(one), one["why_not"], _why(one)) for one in others]))
+        print_trimmed(table("not available", "", "", rows=[(one["name"], one["why_not"], _why(one)) for one in others]))
 
 
 def _elsewhere(told: dict[str, Any]) -> bool:
@@ -86,12 +86,8 @@ def _decided(first: dict[str, Any], second: dict[str, Any]) -> str:
     for name, value in first["values"].items():
         if (other := second["values"].get(name)) != value:
             spoken = name.replace("_", " ")
-            return f"Before {second['backend']}, as its {spoken} is {_value(value)} and not {_value(other)}."
-    return f"Before {second['backend']}: all is equal, and its name comes first."
-
-
-def _name(one: dict[str, Any]) -> str:
-    return f"{one['backend']} on {one['host_name']}" if one["host_name"] else str(one["backend"])
+            return f"Before {second['name']}, as its {spoken} is {_value(value)} and not {_value(other)}."
+    return f"Before {second['name']}: all is equal, and its id comes first."
 
 
 def _value(value: object) -> str:

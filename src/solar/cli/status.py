@@ -55,15 +55,9 @@ def tables(seen: dict[str, Any]) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    from solar.cli.client import segment
     from solar.cli.hosts import running
     from solar.cli.show import cell, gigabytes, table
 
-    named = {
-        f"{host['id']}/{segment(one['id'])}": f"{host['name']}/{one['alias'] or one['id']}"
-        for host in seen["hosts"]
-        for one in host["instances"]
-    }
     healthy = sum(one["state"] == "healthy" for one in seen["backends"])
     counts = (
         f"{seen['url']}",
@@ -96,7 +90,7 @@ def tables(seen: dict[str, Any]) -> Group:
     if seen["backends"]:
         rows = [
             (
-                named.get(one["id"], one["id"]),
+                one["name"],
                 one["state"],
                 _in_flight(one),
                 one["type"],

@@ -134,7 +134,7 @@ def backend_of(instance: Instance, home: Home) -> Backend | None:
         return None
     own = instance.model_name
     return Backend(
-        id=f"{home.id}/{quote(instance.id, safe='')}",
+        id=backend_id(home.id, instance.id),
         url=instance_url(home.agent, instance.port),
         type=_type_of(instance.engine),
         api_key=instance.api_key or home.api_key,
@@ -144,6 +144,11 @@ def backend_of(instance: Instance, home: Home) -> Backend | None:
         weight=home.weight,
         source="fleet",
     )
+
+
+def backend_id(host_id: str, instance_id: str) -> str:
+    """What the router calls an instance."""
+    return f"{host_id}/{quote(instance_id, safe='')}"
 
 
 def _type_of(engine: str) -> str:

@@ -100,13 +100,10 @@ async def _tell_held(socket: WebSocket, reader: Reader) -> None:
     """What is held, as far as those who write it tell it in time; who did not is named. Then the end."""
 
     async def held() -> AsyncIterator[list[Item]]:
-        until = asyncio.get_running_loop().time() + REPLAY
         with suppress(TimeoutError):
-            while reader.unheard:
-                async with asyncio.timeout_at(until):
-                    items = await anext(reader)
-                yield items
-        yield reader.take()
+            async with asyncio.timeout(REPLAY):
+                await reader.heard()
+        yield reader.take()  # all at once, so that the lines of all logs are in the order of their times
         yield [Contact(place, f"it was not told within {REPLAY:g} s") for place in reader.unheard]
 
     await _give(socket, held(), lambda items: map(_frame, items))

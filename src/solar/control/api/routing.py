@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,13 +10,14 @@ import msgspec
 from solar.control.api.asking import Answer, Asked, Desk, Operation, Parameter, only, told
 from solar.errors import InvalidRequest
 from solar.router import BackendStatus
-from solar.wire.instances import Instance
+from solar.wire.instances import Instance, backend_id
 
 
 class BackendSeen(msgspec.Struct, frozen=True, kw_only=True):
     """One backend as the router sees it."""
 
     id: str
+    name: str  # for people: HOST/ALIAS of what runs on a registered host, else the id
     url: str
     type: str  # what the engine is, where it told
     state: str  # healthy, suspect, loading, unknown, down, stalled, ejected, full or draining
@@ -63,8 +65,8 @@ class CandidateSeen(msgspec.Struct, frozen=True, kw_only=True):
     """One backend that has the model, as the decision sees it."""
 
     backend: str
+    name: str  # for people, as in /gateway/backends
     host: str
-    host_name: str | None
     model: str  # the backend's own name for it
     values: dict[str, Any]  # what is compared, the most important first; the smallest is taken
     why_not: str | None  # draining, down, loading, stalled, ejected, resting or full
@@ -96,7 +98,8 @@ _HOST = Parameter("host_id", "only those of this host")
 
 async def backends(desk: Desk, asked: Asked) -> Answer:
     only(asked, ())
-    seen = tuple(_backend(status) for status in desk.router.backends)
+    names = _names(desk)
+    seen = tuple(_backend(status, names) for status in desk.router.backends)
     return told(Backends(seen, sum(one.in_flight for one in seen)))
 
 
@@ -117,7 +120,7 @@ async def route(desk: Desk, asked: Asked) -> Answer:
         raise InvalidRequest("name the model: ?model=gpt-oss:20b", param="model")
     query = asked.query
     told_of = desk.router.explain(query["model"], query.get("session") or None, query.get("path") or None)
-    names = {view.id: view.name for view in desk.fleet.hosts()}
+    names = _names(desk)
     reasons = {status.backend.id: status.reason for status in desk.router.backends}
     return told(
         RouteSeen(
@@ -132,8 +135,8 @@ async def route(desk: Desk, asked: Asked) -> Answer:
             candidates=tuple(
                 CandidateSeen(
                     backend=one.backend,
+                    name=names.get(one.backend, one.backend),
                     host=one.host,
-                    host_name=names.get(one.host),
                     model=one.model,
                     values=dict(one.values),
                     why_not=one.why_not,
@@ -146,10 +149,18 @@ async def route(desk: Desk, asked: Asked) -> Answer:
     )
 
 
-def _backend(status: BackendStatus) -> BackendSeen:
+def _names(desk: Desk) -> dict[str, str]:
+    """What people call the backends that are instances."""
+    return {
+        backend_id(view.id, one.id): f"{view.name}/{one.alias}" for view in desk.fleet.hosts() for one in view.instances
+    }
+
+
+def _backend(status: BackendStatus, names: Mapping[str, str]) -> BackendSeen:
     backend = status.backend
     return BackendSeen(
         id=backend.id,
+        name=names.get(backend.id, backend.id),
         url=backend.url,
         type=status.type,
         state=status.state,

@@ -75,8 +75,14 @@ class Reader:
 
     @property
     def unheard(self) -> tuple[Place, ...]:
-        """The logs of which it was not told yet what is held: who writes them is being asked."""
-        return tuple(log.place for log, seat in self._seats.items() if seat.contact is None)
+        """The logs of which nobody knows yet what they hold: who writes them is being asked."""
+        return tuple(log.place for log in self._seats if log.contact is None)
+
+    async def heard(self) -> None:
+        """Return once there are none of these."""
+        while self.unheard:
+            self._woken.clear()
+            await self._woken.wait()
 
     def take(self) -> list[Item]:
         """What is new now, without waiting."""
