@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from served import Served, said
 from websockets.asyncio.client import ClientConnection
 
 from solar.control.api import watching
+from solar.control.fleet import fleet
 from solar.testing import FakeAgent
 from solar.wire.hosts import NewHost
 
@@ -27,9 +29,9 @@ async def until(client: ClientConnection, kind: str) -> Any:
 
 
 async def added(gateway: Served, agent: FakeAgent) -> str:
-    fleet = gateway.gateway._desk.fleet
-    await fleet.ready()
-    return (await fleet.add(NewHost("Mac 1", agent.url, "agent-key"))).id
+    hosts = gateway.gateway._desk.fleet
+    await hosts.ready()
+    return (await hosts.add(NewHost("Mac 1", agent.url, "agent-key"))).id
 
 
 @pytest.mark.parametrize("path", ["/ws/status", "/ws/events"])
@@ -100,3 +102,12 @@ async def test_who_has_left_is_told_nothing_any_more(serve: Serve) -> None:
             assert watchers.watched
         await gateway.idle()
         assert not watchers.watched
+
+
+async def test_hosts_that_cannot_be_read_yet_keep_nobody_from_watching(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "PATIENCE", 0.01)
+    (tmp_path / "data" / "solar.db").mkdir(parents=True)  # no file, so no database
+    async with serve() as gateway, gateway.open("/ws/status") as client:
+        assert await frame(client) == {"type": "initial_status", "data": []}

@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from solar.control.api.asking import Desk
 from solar.control.frames import initial_status
 from solar.control.watchers import EVENTS, HOSTS, ROUTING, Watcher
+from solar.errors import StoreFailed
 from solar.wire.reading import Unreadable
 from solar.wire.watching import KEEPALIVE_SECONDS, PING, PONG, Filter, FilterStatus, KeepaliveFrame, read_filter
 
@@ -35,6 +36,9 @@ async def events(desk: Desk, socket: WebSocket) -> None:
 async def _watch(
     desk: Desk, socket: WebSocket, kinds: frozenset[str], *, hosts: bool = False, filtered: bool = False
 ) -> None:
+    if hosts:
+        with suppress(StoreFailed):  # what cannot be read now is told once it can
+            await desk.fleet.listed()
     await socket.accept()
     with desk.watchers.join(kinds) as watcher:  # what changes from here on waits behind the first frames
         if hosts:
