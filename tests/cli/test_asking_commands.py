@@ -116,3 +116,24 @@ async def test_an_engine_that_knows_no_streams_is_shown_all_the_same() -> None:
 
     (event,) = events(iter([b'{"choices": [{"message": {"content": "hello", "reasoning_content": "hm"}}]}']))
     assert pieces(event) == ("hm", "hello")
+
+
+async def test_a_shell_completes_the_names_that_there_are(solar: Commands) -> None:
+    from click.shell_completion import ShellComplete
+
+    from solar.cli.group import solar as group
+
+    def completed(*words: str) -> list[str]:
+        *before, begun = words
+        completing = ShellComplete(group, {}, "solar", "_SOLAR_COMPLETE")
+        return [
+            item.value
+            for item in completing.get_completions([*before, "--url", solar.url, "--api-key", GATEWAY_KEY], begun)
+        ]
+
+    async with FakeAgent(api_key=AGENT_KEY) as agent:
+        await agent.add("llama:8b")
+        await solar.register(agent, "mac")
+        assert await asyncio.to_thread(completed, "chat", "gpt") == ["gpt-oss:20b"]
+        assert await asyncio.to_thread(completed, "hosts", "show", "") == ["mac"]
+        assert await asyncio.to_thread(completed, "instances", "stop", "l") == ["llama:8b"]

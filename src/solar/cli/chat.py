@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from solar.cli.names import model_names
 from solar.cli.options import asks_gateway, json_option
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ INTERRUPTED = 130
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.argument("prompt", nargs=-1)
 @click.option("--system", metavar="TEXT", help="What the model is told before all else.")
 @click.option("--temperature", type=float, metavar="T", help="How freely it chooses words.")

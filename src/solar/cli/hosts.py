@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from solar.cli.names import host_names
 from solar.cli.options import asks_gateway, json_option
 
 if TYPE_CHECKING:
     from solar.cli.client import Client
 
-_NAME = click.argument("name", metavar="HOST")
+_NAME = click.argument("name", metavar="HOST", shell_complete=host_names)
 _WEIGHT = click.option("--weight", type=float, metavar="W", help="Its strength relative to other hosts.")
 _KEY = click.option("--key", metavar="KEY", help="Its agent's key. Other users may see it here: rather use a file.")
 _KEY_FILE = click.option("--key-file", metavar="FILE", help="A file with its agent's key; - is standard input.")
@@ -164,7 +165,7 @@ def rm(client: Client, name: str, yes: bool, as_json: bool) -> None:
 
 
 @hosts.command()
-@click.argument("name", metavar="[HOST]", required=False)
+@click.argument("name", metavar="[HOST]", required=False, shell_complete=host_names)
 @json_option
 @asks_gateway
 def refresh(client: Client, name: str | None, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from solar.cli.logs import reading, show_logs
+from solar.cli.names import host_names, instance_names
 from solar.cli.options import asks_gateway, json_option
 
 if TYPE_CHECKING:
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
 
     from solar.cli.client import Client
 
-_NAME = click.argument("name", metavar="INSTANCE")
-_ON = click.option("--host", metavar="HOST", help="The host that it is on, where several have one of that name.")
+_NAME = click.argument("name", metavar="INSTANCE", shell_complete=instance_names)
+_ON = click.option(
+    "--host",
+    metavar="HOST",
+    shell_complete=host_names,
+    help="The host that it is on, where several have one of that name.",
+)
 _SET = click.option(
     "--set",
     "sets",
@@ -39,7 +45,7 @@ def instances() -> None:
 
 
 @instances.command("list")
-@click.argument("host", required=False)
+@click.argument("host", required=False, shell_complete=host_names)
 @json_option
 @asks_gateway
 def list_instances(client: Client, host: str | None, as_json: bool) -> None:
@@ -75,7 +81,7 @@ def list_instances(client: Client, host: str | None, as_json: bool) -> None:
 
 
 @instances.command()
-@click.argument("host")
+@click.argument("host", shell_complete=host_names)
 @click.option("--model", metavar="FILE", help="The model's file on that host, or its name in a hub.")
 @click.option("--alias", metavar="NAME", help="The name that clients ask for.")
 @_SET

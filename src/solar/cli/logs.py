@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from solar.cli.names import host_names, instance_names
 from solar.cli.options import asks_gateway, json_option
 
 if TYPE_CHECKING:
@@ -46,8 +47,22 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.option("--host", "hosts", multiple=True, metavar="HOST", help="Only of this host. May be repeated.")
-@click.option("--instance", "instances", multiple=True, metavar="INSTANCE", help="Only of this one. May be repeated.")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="HOST",
+    shell_complete=host_names,
+    help="Only of this host. May be repeated.",
+)
+@click.option(
+    "--instance",
+    "instances",
+    multiple=True,
+    metavar="INSTANCE",
+    shell_complete=instance_names,
+    help="Only of this one. May be repeated.",
+)
 @click.option("--alias", "aliases", multiple=True, metavar="NAME", help="Only of what has this alias. May be repeated.")
 @reading
 @json_option

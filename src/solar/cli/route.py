@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from solar.cli.names import model_names
 from solar.cli.options import asks_gateway, json_option
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def route() -> None:
 
 
 @route.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.option("--session", metavar="S", help="For this session, as if sessions were kept on one backend.")
 @click.option("--path", metavar="PATH", help="For this endpoint, such as /v1/embeddings.")
 @json_option
