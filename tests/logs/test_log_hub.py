@@ -180,7 +180,7 @@ def test_lines_of_several_logs_come_in_the_order_of_their_times() -> None:
 
 def test_keys_are_in_no_line() -> None:
     hub = LogHub()
-    hub.tell(Place("h", "i"), {"secret-key-1"})
+    hub.hide("h", {"secret-key-1", ""})
     hub.take("h", "i", [Entry(0, "", "llama-server --api-key secret-key-1")])
     hub.take("h", "i", [Entry(0, "", "llama-server --api-key secret-key-1")])  # told again, and known
     with hub.follow() as reader:

@@ -48,9 +48,11 @@ class ContainerLogs:
             for key in self._listed - listed.keys():
                 hub.gone(*key)
             self._listed = frozenset(listed)
+            for host_id in {key.host_id for key in listed}:
+                hub.hide(host_id, [one.api_key or "" for key, one in listed.items() if key.host_id == host_id])
             for key, backend in listed.items():
                 name = self._discoverer.container_of(backend.id) or ""
-                hub.tell(Place(*key, host_name=key.host_id, alias=name), (backend.api_key or "",))
+                hub.tell(Place(*key, host_name=key.host_id, alias=name))
                 reading = self._logs.pop(key, None) or _Reading()
                 self._logs[key] = reading
                 if reading.feed is not None:

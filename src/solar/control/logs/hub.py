@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from solar.control.logs.log import Log
 from solar.control.logs.reader import Reader
 from solar.control.logs.wanted import Since, Wanted
 from solar.wire.lines import Entry
+from solar.wire.redact import masking
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class LogHub:
         self._logs: dict[Key, Log] = {}  # who was quiet for longest comes first
         self._gone: dict[Key, float] = {}  # since when, the oldest first
         self._readers: dict[Reader, None] = {}
+        self._masking: dict[str, re.Pattern[str]] = {}  # by host: what finds its keys
         self._cost = 0
 
     def __repr__(self) -> str:
@@ -50,7 +53,7 @@ class LogHub:
             return
         log = self._log(Key(host_id, instance_id))
         before = log.cost
-        log.take(entries)
+        log.take(entries, self._masking.get(host_id))
         self._cost += log.cost - before
         self._logs[log.place.key] = self._logs.pop(log.place.key)
         self._keep_within()
@@ -60,11 +63,16 @@ class LogHub:
         if (log := self._logs.get(Key(host_id, instance_id))) is not None:
             log.restarted()
 
-    def tell(self, place: Place, secrets: Iterable[str] = ()) -> None:
-        """There is such a log, of that name; `secrets` are not to be seen in it."""
+    def hide(self, host_id: str, secrets: Iterable[str]) -> None:
+        """Let no line of that host show any of `secrets` from now on, whichever log it is in."""
+        self._masking.pop(host_id, None)
+        if (found := masking(secrets)) is not None:
+            self._masking[host_id] = found
+
+    def tell(self, place: Place) -> None:
+        """There is such a log, of that name."""
         self._sweep()
         log = self._log(place.key)
-        log.hide(secrets)
         log.told = True
         self._gone.pop(place.key, None)
         if place != log.place:

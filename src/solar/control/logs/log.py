@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from solar.control.logs.items import Contact, Place
 from solar.wire.lines import Entry, Ring
 from solar.wire.numbering import Numbering
-from solar.wire.redact import MASK, masking
+from solar.wire.redact import MASK
 
 if TYPE_CHECKING:
     from solar.control.logs.reader import Reader
@@ -19,9 +19,9 @@ _LINE = 400  # bytes that a line takes beside its text: its time and number, and
 
 
 class Log:
-    """The newest lines of one log, numbered, without keys; and who reads them."""
+    """The newest lines of one log, numbered; and who reads them."""
 
-    __slots__ = ("_masking", "_numbering", "contact", "place", "readers", "ring", "told")
+    __slots__ = ("_numbering", "contact", "place", "readers", "ring", "told")
 
     def __init__(self, place: Place, max_lines: int, max_characters: int) -> None:
         self.place = place
@@ -30,7 +30,6 @@ class Log:
         self.ring = Ring(max_lines, max_characters)
         self.readers: set[Reader] = set()
         self._numbering = Numbering()
-        self._masking: re.Pattern[str] | None = None
 
     def __repr__(self) -> str:
         return f"<Log {self.place.host_id}/{self.place.instance_id}, {self.ring!r}, {len(self.readers)} readers>"
@@ -40,19 +39,15 @@ class Log:
         """About how many bytes it takes."""
         return self.ring.characters + _LINE * len(self.ring)
 
-    def hide(self, secrets: Iterable[str]) -> None:
-        """Let no line show these from now on."""
-        self._masking = masking(secrets)
-
     def restarted(self) -> None:
         """The next line begins a new epoch."""
         self._numbering.restarted()
 
-    def take(self, entries: Sequence[Entry]) -> None:
-        """Keep the new ones of `entries`, and wake who reads them."""
+    def take(self, entries: Sequence[Entry], masking: re.Pattern[str] | None) -> None:
+        """Keep the new ones of `entries`, without what `masking` finds, and wake who reads them."""
         lines = self._numbering.take(entries)
         for line in lines:
-            if self._masking is not None and (masked := self._masking.sub(MASK, line.text)) != line.text:
+            if masking is not None and (masked := masking.sub(MASK, line.text)) != line.text:
                 line = replace(line, text=masked)
             self.ring.add(line)
         if lines:

@@ -103,10 +103,10 @@ class Sources:
         if what == "memory":
             return
         watch = self._fleet.watched(view.id)
-        secrets = watch.secrets if watch is not None else ()
+        self._hub.hide(view.id, watch.secrets if watch is not None else ())
         told = set() if what == "removed" else {instance.id for instance in view.instances}
         for instance in view.instances if told else ():
-            self._hub.tell(Place(view.id, instance.id, view.name, instance.alias), secrets)
+            self._hub.tell(Place(view.id, instance.id, view.name, instance.alias))
         for gone in self._told.pop(view.id, set()) - told:
             self._hub.gone(view.id, gone)
         if told:
