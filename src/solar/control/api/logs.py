@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -45,7 +45,7 @@ async def all_logs(desk: Desk, socket: WebSocket) -> None:
         await desk.fleet.listed()
     await socket.accept()
     with desk.logs.follow(wanted, since) as reader:
-        await _while_it_listens(socket, _tell if follow else _tell_held, reader)
+        await _converse(socket, _named(reader) if follow else _held(reader))
 
 
 async def one_log(desk: Desk, socket: WebSocket) -> None:
@@ -62,7 +62,7 @@ async def one_log(desk: Desk, socket: WebSocket) -> None:
         return
     wanted = Wanted(hosts=frozenset({host_id}), instances=frozenset({instance_id}))
     with desk.logs.follow(wanted, since) as reader:
-        await _while_it_listens(socket, _tell_one, reader)
+        await _converse(socket, _bare(reader))
 
 
 async def _unknown(desk: Desk, host_id: str, instance_id: str) -> str | None:
@@ -80,42 +80,49 @@ async def _unknown(desk: Desk, host_id: str, instance_id: str) -> str | None:
     return "Instance not found" if view.status == "online" else f"Failed to connect to solar-host: {view.reason}"
 
 
-async def _while_it_listens(
-    socket: WebSocket, tell: Callable[[WebSocket, Reader], Coroutine[Any, Any, None]], reader: Reader
-) -> None:
-    """Until the client has left."""
+async def _converse(socket: WebSocket, frames: AsyncIterable[dict[str, Any]]) -> None:
+    """Give it `frames` until there are no more, or the client has left."""
     async with asyncio.TaskGroup() as tasks:
-        telling = tasks.create_task(tell(socket, reader))
-        while (message := await socket.receive())["type"] != "websocket.disconnect":
-            if message.get("text") == PING:
-                await socket.send_text(PONG)
-        telling.cancel()
+        giving = tasks.create_task(_give(socket, frames))
+        with suppress(WebSocketDisconnect):
+            while (message := await socket.receive())["type"] != "websocket.disconnect":
+                if message.get("text") == PING:
+                    await socket.send_text(PONG)
+        giving.cancel()
 
 
-async def _tell(socket: WebSocket, reader: Reader) -> None:
-    await _give(socket, reader, lambda items: map(_frame, items))
-
-
-async def _tell_held(socket: WebSocket, reader: Reader) -> None:
-    """What is held, as far as those who write it tell it in time; who did not is named. Then the end."""
-
-    async def held() -> AsyncIterator[list[Item]]:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(REPLAY):
-                await reader.heard()
-        yield reader.take()  # all at once, so that the lines of all logs are in the order of their times
-        yield [Contact(place, f"it was not told within {REPLAY:g} s") for place in reader.unheard]
-
-    await _give(socket, held(), lambda items: map(_frame, items))
-    with suppress(WebSocketDisconnect):
+async def _give(socket: WebSocket, frames: AsyncIterable[dict[str, Any]]) -> None:
+    given = 0
+    with suppress(WebSocketDisconnect):  # who listens hears of it as well
+        async for frame in frames:
+            await socket.send_text(msgspec.json.encode(frame).decode())
+            given += 1
+            if given % _IN_A_ROW == 0:
+                await asyncio.sleep(0)
         await socket.close()
 
 
-async def _tell_one(socket: WebSocket, reader: Reader) -> None:
-    begun = False
+async def _named(reader: Reader) -> AsyncIterator[dict[str, Any]]:
+    async for items in reader:
+        for item in items:
+            yield _frame(item)
 
-    def frames(items: Iterable[Item]) -> Iterable[dict[str, Any]]:
-        nonlocal begun
+
+async def _held(reader: Reader) -> AsyncIterator[dict[str, Any]]:
+    """What is held, as far as those who write it tell it in time; who did not is named."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(REPLAY):
+            await reader.heard()
+    for item in reader.take():  # all at once, so that the lines of all logs are in the order of their times
+        yield _frame(item)
+    for place in reader.unheard:
+        yield _frame(Contact(place, f"it was not told within {REPLAY:g} s"))
+
+
+async def _bare(reader: Reader) -> AsyncIterator[dict[str, Any]]:
+    """As the original tells them; and the end, where it cannot be reached at first."""
+    begun = False
+    async for items in reader:
         for item in items:
             match item:
                 case LogLine(_, line):
@@ -124,23 +131,7 @@ async def _tell_one(socket: WebSocket, reader: Reader) -> None:
                     begun = True
                     if trouble is not None:
                         yield {"error": f"Failed to connect to solar-host: {trouble}"}
-                        reader.close()
-
-    await _give(socket, reader, frames)
-    await socket.close()
-
-
-async def _give(
-    socket: WebSocket, reader: AsyncIterable[list[Item]], frames: Callable[[Iterable[Item]], Iterable[dict[str, Any]]]
-) -> None:
-    given = 0
-    with suppress(WebSocketDisconnect):  # who listens hears of it as well
-        async for items in reader:
-            for frame in frames(items):
-                await socket.send_text(msgspec.json.encode(frame).decode())
-                given += 1
-                if given % _IN_A_ROW == 0:
-                    await asyncio.sleep(0)
+                        return
 
 
 async def _end(socket: WebSocket, trouble: str) -> None:
