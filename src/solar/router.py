@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,13 +16,13 @@ from solar.core.backend import Backend, Model
 from solar.core.catalog import PrefixFallback
 from solar.core.explain import Explanation, explain
 from solar.core.member import Member
-from solar.core.record import Record
 from solar.core.roster import Roster, RosterOptions
 from solar.core.select import Policy, rank
 from solar.discovery.base import BackendFound, BackendLost, BackendsListed, Change, Discoverer
 from solar.discovery.follow import complaining, follow
 from solar.edge.admission import Admission
 from solar.edge.asgi import AsgiDoor, Receive, Scope, Send
+from solar.edge.hooks import Hooks
 from solar.edge.metrics import BackendView, Metrics, Snapshot
 from solar.edge.pages import Pages
 from solar.edge.prober import Prober
@@ -51,7 +51,7 @@ class BackendStatus:
     in_flight: int
 
 
-class Router:
+class Router(Hooks):
     """One OpenAI-compatible endpoint for many backends.
 
         router = Router(backends=[Backend("my-llm", "http://192.168.1.100:8000")])
@@ -90,7 +90,7 @@ class Router:
             raise InvalidSettings(f"prefix_fallback must be 'off', 'unique' or 'first'; got {prefix_fallback!r}")
         if isinstance(api_keys, str):
             raise InvalidSettings("api_keys is a list of keys, not one string")
-        self.on_record: Callable[[Record], None] | None = None  # called once for each finished request
+        super().__init__()
         self._log = logger if logger is not None else logging.getLogger("solar")
         self._sessions = _session_places(session_affinity)
         self._discoverers = tuple(discoverers)
@@ -139,7 +139,7 @@ class Router:
         tasks = Tasks(self._log)
         own = HttpUpstream(tasks)
         upstream = self._given_upstream if self._given_upstream is not None else own
-        relay = Relay(self._roster, upstream, self.metrics, self._options, self._log, self._book)
+        relay = Relay(self._roster, upstream, self.metrics, self._options, self._log, self._request_log.closed, self)
         prober = Prober(relay, tasks, upstream if self._given_upstream is not None else FreshUpstream(own), self._log)
         pages = Pages(self._roster, self.metrics, started_at=int(time.time()))
         reception = Reception(relay, self._admission, pages, self._sessions)
@@ -291,11 +291,6 @@ class Router:
         self._sync()
 
     # --- the books
-
-    def _book(self, record: Record) -> None:
-        self._request_log.closed(record)
-        if self.on_record is not None:
-            self.on_record(record)
 
     def _snapshot(self) -> Snapshot:
         roster = self._roster

@@ -1,3 +1,5 @@
+import pytest
+
 from solar.core.backend import Backend
 from solar.core.roster import Pick, Roster, RosterOptions
 
@@ -18,16 +20,20 @@ def pick_among(number: int, *, busy: int) -> Pick:
 
 
 def test_few_are_kept_as_they_are() -> None:
-    choice = pick_among(3, busy=0)
-    assert choice.weighed.bounded(3, choice.candidate) is choice.weighed
+    choice = pick_among(16, busy=0)
+    assert choice.weighed.bounded(choice.candidate) is choice.weighed
 
 
-def test_of_many_the_one_that_was_taken_is_always_kept() -> None:
-    choice = pick_among(40, busy=39)
-    kept = choice.weighed.bounded(16, choice.candidate).considered()
-    assert len(kept) == 16
-    assert kept[0].backend == choice.candidate.backend.id == "b39"
+@pytest.mark.parametrize("busy", [0, 1, 15, 16, 20, 39])
+def test_of_many_the_one_that_was_taken_is_always_kept(busy: int) -> None:
+    choice = pick_among(40, busy=busy)
+    kept = choice.weighed.bounded(choice.candidate).considered()
+    assert kept[0].backend == choice.candidate.backend.id == f"b{busy:02}"
     assert len({one.backend for one in kept}) == 16
+
+
+def test_of_many_that_nobody_could_take_some_are_kept() -> None:
+    assert len(pick_among(40, busy=0).weighed.bounded().considered()) == 16
 
 
 def test_what_was_weighed_stays_as_it_was() -> None:

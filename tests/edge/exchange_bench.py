@@ -18,6 +18,7 @@ from solar.core.record import Record
 from solar.core.roster import Roster, RosterOptions
 from solar.edge.answers import route_pairs
 from solar.edge.exchange import Exchange
+from solar.edge.hooks import Hooks
 from solar.edge.metrics import Metrics, Snapshot
 from solar.edge.relay import Relay, RelayOptions
 from solar.edge.request import Asked, ClientRequest
@@ -170,6 +171,7 @@ class Bench:
         self.roster.sync()
         self.transport = transport or Transport()
         self.records: list[Record] = []
+        self.hooks = Hooks()
         metrics = Metrics(Snapshot)
         self.relay = Relay(
             self.roster,
@@ -178,6 +180,7 @@ class Bench:
             options or RelayOptions(),
             logging.getLogger("solar.bench"),
             self.records.append,
+            self.hooks,
         )
         self.relay.clock = self.clock
         self.relay.wall = lambda: 1_800_000_000.0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
+
+from solar.core.select import NOBODY, Considered, Weighed
 
 End = Literal[
     "success",  # answered below 400, to its end
@@ -13,13 +16,32 @@ End = Literal[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Try:
+    """An attempt that failed and was not the last word: another backend was asked, or waited for."""
+
+    backend: str
+    model: str  # the backend's own name for it
+    sent_at: float
+    ended_at: float
+    outcome: str  # a word of core.attempts.Outcome
+    detail: str
+    weighed: Weighed  # when it was sent
+
+    @property
+    def considered(self) -> tuple[Considered, ...]:
+        """The candidates when it was sent, the one that was taken first."""
+        return self.weighed.considered()
+
+
 class Record:
     """One request, from its head to the end of its answer. Times are seconds of the event loop's clock."""
 
     __slots__ = (
         "attempts", "backend", "body_at", "bytes_in", "bytes_out", "client", "code", "detail", "end", "ended_at",
         "endpoint", "events", "first_byte_at", "id", "method", "model", "path", "queued", "resolved", "sent_at",
-        "session_broken", "started_at", "status", "stream", "tokens_in", "tokens_out", "upstream_seconds",
+        "session_broken", "started_at", "status", "stream", "tokens_in", "tokens_out", "tries", "upstream_seconds",
+        "weighed",
     )  # fmt: skip
 
     def __init__(
@@ -37,6 +59,10 @@ class Record:
         self.backend = ""  # the id of the last backend that was tried
         self.stream = False
         self.attempts = 0
+        self.tries: tuple[
+            Try, ...
+        ] = ()  # attempts that were not the last word; where none came after them, all there are
+        self.weighed = NOBODY  # what the last decision saw, at most 16 candidates
         self.queued = 0.0  # seconds in the queue
         self.sent_at: float | None = None  # when the last attempt went out
         self.first_byte_at: float | None = None
@@ -57,6 +83,11 @@ class Record:
         return (
             f"<Record {self.id} {self.endpoint} {self.model!r} {self.status} {self.end} after {self.attempts} attempts>"
         )
+
+    @property
+    def considered(self) -> tuple[Considered, ...]:
+        """The candidates of the last decision, the one that was taken first; worked out when it is asked for."""
+        return self.weighed.considered()
 
     @property
     def duration(self) -> float:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -86,6 +85,8 @@ def rank(candidate: Candidate, affinity: int) -> tuple[int, bool, int, bool, flo
     )
 
 
+KEPT_AT_MOST = 16  # candidates of a decision
+
 # What stands in the value of `rank`, before the id.
 RANKED_BY = ("priority", "suspect", "affinity", "host_busy", "host_pressure", "in_flight", "turn")
 
@@ -143,14 +144,15 @@ class Weighed(msgspec.Struct, frozen=True, gc=False):
         named = dict(zip(RANKED_BY, value, strict=False)) if self.policy is rank else {"value": value}
         return Considered(backend.id, backend.host_id, candidate.model, value, named)
 
-    def bounded(self, most: int, taken: Candidate) -> Weighed:
-        """Not more than `most` of them, `taken` among them: to be kept for as long as a request lives."""
-        if len(self.candidates) <= most:
+    def bounded(self, taken: Candidate | None = None) -> Weighed:
+        """Some of them, `taken` among them: to be kept for as long as a request lives."""
+        if len(self.candidates) <= KEPT_AT_MOST:
             return self
-        kept = next(pair for pair in zip(self.candidates, self.values, strict=True) if pair[0] is taken)
-        others = (pair for pair in zip(self.candidates, self.values, strict=True) if pair[0] is not taken)
-        candidates, values = zip(kept, *islice(others, most - 1), strict=True)
-        return Weighed(self.policy, candidates, values)
+        at = self.candidates.index(taken) if taken is not None else 0
+        at = max(
+            0, at - KEPT_AT_MOST + 1
+        )  # they stand in a row, which ends with `taken` where it is far from the first
+        return Weighed(self.policy, self.candidates[at : at + KEPT_AT_MOST], self.values[at : at + KEPT_AT_MOST])
 
 
 def returns(candidate: Candidate, unavailable: Unavailable) -> tuple[float, int]:

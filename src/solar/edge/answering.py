@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from solar.core.attempts import Attempts, Outcome
 from solar.core.dialects import DIALECTS
 from solar.core.headers import Block
-from solar.core.record import End
+from solar.core.record import End, Try
 from solar.edge import answers
 from solar.edge.attempt import Attempt, HeldAnswer
 from solar.edge.request import Client, ClientRequest
@@ -116,6 +116,8 @@ class Answering:
 
     def _answer_held(self, held: HeldAnswer, now: float) -> None:
         """Nobody did better: the client gets the answer that was held, as it came."""
+        if held.attempt is not self._attempt:
+            self._keep_try(now)
         self._held = None
         self._attempt = attempt = held.attempt
         if self._head_sent:
@@ -167,6 +169,15 @@ class Answering:
         return self._close(_end_of(error.status), now, code=error.code, detail=detail)
 
     # --- the books
+
+    def _keep_try(self, now: float) -> None:
+        """The last attempt failed, and was not the last word: it is written down, once."""
+        record = self.record
+        if self._last is not None and len(record.tries) < self.attempts.count:
+            outcome, detail = self._last
+            attempt = self._attempt
+            tried = Try(record.backend, record.resolved, attempt.sent_at, now, outcome.value, detail, record.weighed)
+            record.tries = (*record.tries, tried)
 
     def _forget_500(self, now: float) -> None:
         """Nobody contradicted it: it was the request's own fault, as far as we know."""

@@ -45,9 +45,12 @@ class Choosing(Answering):
         if self._held is not None:
             return self._answer_held(self._held, now)
         if self._waits_for(choice):
+            self._keep_try(now)
+            self.record.weighed = choice.weighed.bounded()
             return self._join(name, now)
         if self._last is not None:
             return self._give_up(now)
+        self.record.weighed = choice.weighed.bounded()
         if choice.why == "unknown":
             return self._fail(answers.no_such_model(self.record.model))
         return self._fail(answers.unavailable(self.record.model, choice), detail=choice.detail)

@@ -53,15 +53,19 @@ class Exchange(Choosing):
         relay = self._relay
         relay.open.add(self)
         relay.roster.budget.deposit()
+        if (hook := relay.hooks.on_start) is not None:
+            relay.tell(hook, self.record)
         if relay.stopping:
             return self._fail(answers.stopping())
         return self._place(self.record.body_at, new=True)
 
     def _send(self, pick: Pick, now: float) -> None:
         record = self.record
+        relay = self._relay
         if self._last is not None:
-            self._relay.retried(self, self._attempt, *self._last)
-        self._attempt = attempt = Attempt(self._relay, pick.candidate, self.request, now)
+            self._keep_try(now)
+            relay.retried(record)
+        self._attempt = attempt = Attempt(relay, pick.candidate, self.request, now)
         backend = attempt.member.backend
         self.attempts.began(backend.id)
         if self.attempts.count == 1:
@@ -73,7 +77,10 @@ class Exchange(Choosing):
         record.backend = backend.id
         record.resolved = pick.candidate.model
         record.session_broken = pick.session_broken
-        upstream = backend.upstream if backend.upstream is not None else self._relay.upstream
+        record.weighed = pick.weighed.bounded(pick.candidate)
+        if (hook := relay.hooks.on_routed) is not None:
+            relay.tell(hook, record)
+        upstream = backend.upstream if backend.upstream is not None else relay.upstream
         call = upstream.send(attempt.request(self.request), self)
         # A transport may answer before `send` returns; then this attempt, or the whole exchange, is over already.
         if self._attempt is attempt and self._state in (WAITING, HOLDING, ANSWERING):

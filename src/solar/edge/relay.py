@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from solar.core.attempts import Outcome
 from solar.core.member import Member
 from solar.core.record import Record
 from solar.core.roster import Roster
-from solar.edge.attempt import Attempt
 from solar.edge.exchange import Exchange
+from solar.edge.hooks import Hooks
 from solar.edge.metrics import Metrics
 from solar.edge.request import ClientRequest
 from solar.edge.transport import Upstream
@@ -44,12 +43,14 @@ class Relay:
         metrics: Metrics,
         options: RelayOptions,
         log: logging.Logger,
-        on_record: Callable[[Record], None],
+        log_request: Callable[[Record], None],
+        hooks: Hooks,
     ) -> None:
         self.roster = roster
         self.upstream = upstream
         self.metrics = metrics
         self.options = options
+        self.hooks = hooks
         self.clock: Callable[[], float] = time.monotonic  # uvloop's own stands still within an iteration
         self.wall = time.time
         self.open: set[Exchange] = set()
@@ -59,7 +60,7 @@ class Relay:
         self._id_prefix = secrets.token_hex(6)
         self._ids = 0
         self._log = log
-        self._on_record = on_record
+        self._log_request = log_request
         self._idle: list[asyncio.Future[None]] = []
         self._evidence_at = 0.0
 
@@ -88,14 +89,14 @@ class Relay:
 
     # --- what exchanges report
 
-    def retried(self, exchange: Exchange, attempt: Attempt, outcome: Outcome, detail: str) -> None:
+    def retried(self, record: Record) -> None:
         """A request leaves a backend for another."""
-        backend_id = attempt.member.backend.id
-        self.metrics.retried(backend_id, outcome.value)
-        number = exchange.attempts.count
-        self._log.info(
-            "retry request=%s attempt=%d backend=%s detail=%r", exchange.record.id, number, backend_id, detail
-        )
+        left = record.tries[-1]
+        self.metrics.retried(left.backend, left.outcome)
+        number = len(record.tries)
+        self._log.info("retry request=%s attempt=%d backend=%s detail=%r", record.id, number, left.backend, left.detail)
+        if (hook := self.hooks.on_reroute) is not None:
+            self.tell(hook, record, left)
 
     def ejected(self, member: Member, detail: str) -> None:
         """A backend's circuit opened."""
@@ -118,7 +119,16 @@ class Relay:
     def book(self, record: Record) -> None:
         """Count a finished request, and log it."""
         self.metrics.closed(record)
-        self._on_record(record)
+        self._log_request(record)
+        if (hook := self.hooks.on_record) is not None:
+            self.tell(hook, record)
+
+    def tell(self, hook: Callable[..., None], record: Record, *more: object) -> None:
+        """Call one of the hooks."""
+        try:
+            hook(record, *more)
+        except Exception as error:  # noqa: BLE001  # foreign code: whatever it raises, the request goes on
+            self._log.error("hook failed request=%s hook=%r", record.id, hook, exc_info=error)
 
     async def drained(self, seconds: float) -> bool:
         """Wait until no exchange is open; False when that took longer than `seconds`."""
