@@ -74,13 +74,13 @@ def test_a_long_line_is_cut_and_says_so() -> None:
 def ring_of(*numbers: int, lines: int = 3, characters: int = 100) -> Ring:
     ring = Ring(lines, characters)
     for number in numbers:
-        ring.add(Line(number, "t", "text", "info"))
+        ring.add(Line(number, "t", "text"))
     return ring
 
 
 def test_a_ring_keeps_the_newest_and_says_what_a_reader_missed() -> None:
     ring = ring_of(0, 1, 2, 3, 4)
-    assert ring.since(3) == (0, (Line(4, "t", "text", "info"),))
+    assert ring.since(3) == (0, (Line(4, "t", "text"),))
     assert [line.seq for line in ring.since().lines] == [2, 3, 4]
     assert ring.since().missed == 2
     assert ring.since(0).missed == 1
@@ -115,7 +115,7 @@ def test_what_a_reader_gets_and_what_it_missed_is_all_there_was(steps: list[int]
     for step in steps:
         number += step
         numbers.append(number)
-        ring.add(Line(number, "t", "x", "info"))
+        ring.add(Line(number, "t", "x"))
     replay = ring.since(seq)
     got = [line.seq for line in replay.lines]
     assert got == [n for n in numbers[-size:] if n > seq or seq > number]

@@ -28,7 +28,8 @@ def test_a_poll_that_tells_what_was_told_gives_only_what_is_new() -> None:
 
 def test_a_line_keeps_its_time_and_text_and_gets_its_level() -> None:
     (line,) = Numbering().take([Entry(0, "2025-11-09T10:00:00Z", "error: no model")])
-    assert line == Line(0, "2025-11-09T10:00:00Z", "error: no model", "error", epoch=0)
+    assert line == Line(0, "2025-11-09T10:00:00Z", "error: no model", epoch=0)
+    assert line.level == "error"
 
 
 def test_missing_lines_are_a_jump_in_the_numbers() -> None:

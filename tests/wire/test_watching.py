@@ -89,7 +89,7 @@ REQUEST = GatewayRequest(
             "request_reroute",
             {"request_id", "model", "host_id", "instance_id", "reason", "attempt", "timestamp"},
         ),
-        (ROUTED, "request_routed", set(ROUTED.__struct_fields__)),
+        (ROUTED, "request_routed", set(ROUTED.__struct_fields__) - {"candidates"}),
         (SUCCESS, "request_success", set(SUCCESS.__struct_fields__)),
         (REQUEST, "gateway_request", set(REQUEST.__struct_fields__)),
     ],

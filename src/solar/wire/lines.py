@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Literal, NamedTuple
 
@@ -25,15 +24,18 @@ class Entry(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line as we number it. A jump in the numbers of a log is a gap: lines that nobody has any more."""
 
     seq: int
     at: str
     text: str
-    level: Level
     epoch: int = 0  # how often the agent began to count anew before it
+
+    @property
+    def level(self) -> Level:
+        """How serious it is. It is found out for who asks: that costs more than all the rest of a line."""
+        return level_of(self.text)
 
 
 # What programs write before or around their level. The first that matches counts, and only near a line's start.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from solar.wire.lines import Entry, Line, level_of
+from solar.wire.lines import Entry, Line
 
 WINDOW = 1024  # at least so many lines are remembered, to know them again; agents keep 1000 by default
 _PROOF = 64  # lines that must agree before a file is taken for the log that we know
@@ -85,7 +85,7 @@ class Numbering:
         if len(self._seen) >= 2 * WINDOW:
             for seq in sorted(self._seen)[:WINDOW]:
                 del self._seen[seq]
-        line = Line(self._number, entry.at, entry.text, level_of(entry.text), self.epoch)
+        line = Line(self._number, entry.at, entry.text, self.epoch)
         self._number += 1
         return line
 

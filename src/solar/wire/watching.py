@@ -6,9 +6,10 @@ read them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from solar.wire.figures import Memory
 from solar.wire.hosts import Status
@@ -83,6 +84,14 @@ class RequestStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     stream: bool = False  # told only where it is true
 
 
+class Considered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A backend that might have been chosen: its value by name, the smallest was taken; or why it was not available."""
+
+    backend: str
+    value: dict[str, Any] = {}
+    why_not: str | None = None
+
+
 class RequestRouted(msgspec.Struct, frozen=True, kw_only=True):
     """A backend was chosen for it."""
 
@@ -96,6 +105,7 @@ class RequestRouted(msgspec.Struct, frozen=True, kw_only=True):
     client_ip: str | None
     timestamp: str
     attempt: int = 1
+    candidates: tuple[Considered, ...] | UnsetType = UNSET  # the one that was chosen first
 
 
 class RequestReroute(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,8 +116,10 @@ class RequestReroute(msgspec.Struct, frozen=True, kw_only=True):
     host_id: str | None
     instance_id: str | None
     reason: str  # "connect_error", or what it was
-    attempt: int
+    attempt: int  # that failed
     timestamp: str
+    backend: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
 
 
 class RequestSuccess(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +149,7 @@ class RequestError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     instance_id: str | None = None
     duration: float | None = None
     client_ip: str | None = None
+    candidates: tuple[Considered, ...] = ()  # where none of them could be asked: why not
 
 
 class GatewayRequest(msgspec.Struct, frozen=True, kw_only=True):

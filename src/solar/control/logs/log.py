@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from solar.control.logs.items import Contact, Place
@@ -48,7 +47,7 @@ class Log:
         lines = self._numbering.take(entries)
         for line in lines:
             if masking is not None and (masked := masking.sub(MASK, line.text)) != line.text:
-                line = replace(line, text=masked)
+                line = line._replace(text=masked)
             self.ring.add(line)
         if lines:
             self.wake()

@@ -36,9 +36,9 @@ class Wanted:
 
     def admits(self, line: Line) -> bool:
         """Whether a line of such a log is wanted."""
-        return LEVELS.index(line.level) >= LEVELS.index(self.level) and (
-            not self.text or self.text.casefold() in line.text.casefold()
-        )
+        if self.text and self.text.casefold() not in line.text.casefold():
+            return False
+        return self.level == LEVELS[0] or LEVELS.index(line.level) >= LEVELS.index(self.level)
 
 
 @dataclass(frozen=True, slots=True)
