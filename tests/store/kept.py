@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from solar.edge.tasks import Tasks
-from solar.store import Host, RequestSummary, RoutingEvent, Store
+from solar.store import Candidate, Host, RequestSummary, Store, Trail, Try
 
 LOG = logging.getLogger("solar.store-test")
 EVER = (0, 4_000_000_000_000)  # until 2096
@@ -47,15 +47,10 @@ def asked(number: int = 0, **facts: Any) -> RequestSummary:
         "client_ip": "127.0.0.1",
         "stream": True,
         "attempts": 1,
-        "started_ms": at - 1500,
         "ended_ms": at,
-        "duration_s": 1.5,
+        "duration_us": 1_500_000,
     }
     return RequestSummary(**(usual | facts))
-
-
-def happened(number: int = 0, kind: str = "request_start", **data: Any) -> RoutingEvent:
-    return RoutingEvent(kind, 1_795_000_000_000 + number, {"request_id": f"req-{number}"} | data)
 
 
 def host(number: int = 1, **facts: Any) -> Host:
@@ -74,12 +69,14 @@ async def exported(store: Store, *, keys: bool = False) -> bytes:
 
 texts = st.text(max_size=30)
 numbers = st.integers(-(2**63), 2**63 - 1)
-floats = st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.recursive(
     st.none() | st.booleans() | numbers | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
+candidates = st.builds(Candidate, backend=texts, value=st.dictionaries(texts, json_values, max_size=3))
+tries = st.builds(Try, backend=texts, sent_us=numbers, failed_us=numbers, reason=texts, host_id=st.none() | texts)
+trails = st.builds(Trail, st.lists(tries, max_size=2).map(tuple), st.lists(candidates, max_size=2).map(tuple))
 summaries = st.builds(
     RequestSummary,
     request_id=texts,
@@ -93,13 +90,11 @@ summaries = st.builds(
     client_ip=texts,
     stream=st.booleans(),
     attempts=numbers,
-    started_ms=numbers,
     ended_ms=numbers,
-    duration_s=floats,
-    queued_s=floats,
-    ttft_s=st.none() | floats,
+    duration_us=numbers,
+    queued_us=numbers,
+    ttft_us=st.none() | numbers,
     error_message=st.none() | texts,
-    total_tokens=st.none() | numbers,
-    decode_tps=st.none() | floats,
+    completion_tokens=st.none() | numbers,
+    trail=st.none() | trails,
 )
-routing_events = st.builds(RoutingEvent, texts, numbers, st.dictionaries(texts, json_values, max_size=4))

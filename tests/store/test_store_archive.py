@@ -6,19 +6,18 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kept import asked, happened, host, pieces, routing_events, summaries
+from kept import asked, host, pieces, summaries
 
 from solar.errors import InvalidRequest
-from solar.store import Counts, RequestSummary, RoutingEvent, save
+from solar.store import Counts, RequestSummary, save
 from solar.store.archive import LONGEST_LINE, HostLine, Unpacking, first_line, last_line, line_of
 
 WHOLE = [
     first_line(0),
     line_of(host()),
-    line_of(asked()),
-    line_of(happened(1)),
-    line_of(happened(2)),
-    last_line(Counts(1, 1, 2)),
+    line_of(asked(1)),
+    line_of(asked(2)),
+    last_line(Counts(1, 2)),
 ]
 
 
@@ -35,7 +34,7 @@ def test_an_export_holds_no_key_unless_it_is_asked_for() -> None:
 
 
 def test_a_line_with_a_key_never_shows_it() -> None:
-    (line,) = unpack(first_line(0), line_of(host(), keys=True), last_line(Counts(1, 0, 0)))
+    (line,) = unpack(first_line(0), line_of(host(), keys=True), last_line(Counts(1, 0)))
     assert isinstance(line, HostLine)
     assert repr(line) == "<HostLine id-1 'gpu1'>"
     assert "sk-secret" not in str(line.__rich_repr__())
@@ -43,23 +42,22 @@ def test_a_line_with_a_key_never_shows_it() -> None:
 
 def test_every_line_is_one_json_object() -> None:
     assert [next(iter(json.loads(line))) for line in WHOLE] == [
-        "solar_export", "host", "request", "event", "event", "end",
+        "solar_export", "host", "request", "request", "end",
     ]  # fmt: skip
 
 
-@given(entries=st.lists(summaries | routing_events, max_size=4), cuts=st.lists(st.integers(0, 3000), max_size=8))
+@given(entries=st.lists(summaries, max_size=4), cuts=st.lists(st.integers(0, 3000), max_size=8))
 @settings(deadline=None)
 def test_whatever_is_packed_comes_out_the_same_however_it_is_cut(
-    entries: list[RequestSummary | RoutingEvent], cuts: list[int]
+    entries: list[RequestSummary], cuts: list[int]
 ) -> None:
-    count = sum(isinstance(entry, RequestSummary) for entry in entries)
-    text = first_line(0) + b"".join(map(line_of, entries)) + last_line(Counts(0, count, len(entries) - count))
+    text = first_line(0) + b"".join(map(line_of, entries)) + last_line(Counts(0, len(entries)))
     edges = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
     shown = unpack(*(text[start:end] for start, end in itertools.pairwise(edges)))
     assert list(map(msgspec.json.encode, shown)) == list(map(msgspec.json.encode, entries))
 
 
-@pytest.mark.parametrize("missing", range(6))
+@pytest.mark.parametrize("missing", range(5))
 def test_an_export_that_lacks_a_line_is_refused(missing: int) -> None:
     with pytest.raises(InvalidRequest):
         unpack(*WHOLE[:missing], *WHOLE[missing + 1 :])
@@ -74,12 +72,12 @@ def test_an_export_that_was_cut_off_is_refused(end: int) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (b"{}\n", "Line 2 must hold one host, one request or one event"),
+        (b"{}\n", "Line 2 must hold one host or one request"),
         (b"nonsense\n", "Line 2 is not one of an export"),
         (b'{"prompt":1}\n', "Line 2 is not one of an export"),
         (first_line(0), "Line 2 must hold one"),
         (line_of(asked()).replace(b'"success"', b'"great"'), "Line 2 is not one of an export"),
-        (last_line(Counts(0, 0, 0)) + line_of(asked()), "Line 3 stands behind the last line"),
+        (last_line(Counts(0, 0)) + line_of(asked()), "Line 3 stands behind the last line"),
         (b"x" * (LONGEST_LINE + 1), "Line 2 is longer than"),
     ],
 )

@@ -73,3 +73,16 @@ def test_what_nobody_can_answer_is_refused_by_name(wrong: dict[str, Any], param:
 def test_times_are_written_in_utc_with_their_milliseconds() -> None:
     assert iso(0) == "1970-01-01T00:00:00.000+00:00"
     assert iso(1_795_305_599_007) == "2026-11-21T23:59:59.007+00:00"
+
+
+@pytest.mark.parametrize(
+    ("types", "only"),
+    [
+        (("request_error",), True),
+        (("request_error", "request_reroute"), True),
+        (("request_error", "request_start"), False),
+        ((), False),
+    ],
+)
+def test_where_only_trouble_is_asked_for_what_went_well_is_not_read(types: tuple[str, ...], only: bool) -> None:
+    assert Asked(0, 1, types=types).only_trouble is only

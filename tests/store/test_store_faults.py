@@ -213,18 +213,18 @@ async def test_a_database_that_is_not_for_us_is_left_as_it_is(tmp_path: Path, sp
     assert set_aside(tmp_path) == []
 
 
-async def test_a_migration_that_fails_has_changed_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "solar.db"
-    change(path, "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
-    change(path, "CREATE TABLE events (a)")
+async def test_a_schema_that_cannot_be_made_has_changed_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "schema.sql"
+    broken.write_text("CREATE TABLE hosts (id); CREATE TABLE hosts (id);")
+    monkeypatch.setattr("solar.store.database._SCHEMA", broken)
     async with running(tmp_path) as store:
-        with pytest.raises(StoreFailed, match="table events already exists"):
+        with pytest.raises(StoreFailed, match="table hosts already exists"):
             await store.put_host(host())
-    shell = sqlite3.connect(path)
-    assert shell.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall() == [
-        ("alembic_version",), ("events",),
-    ]  # fmt: skip
-    shell.close()
+        monkeypatch.undo()
+        await store.put_host(host())
+        assert await store.hosts() == (host(),)
 
 
 async def test_a_database_that_somebody_removed_is_begun_anew_with_what_waits(
@@ -268,11 +268,11 @@ async def test_saved_hosts_outlive_a_new_database_that_cannot_be_made_at_once(
     path = await made(tmp_path, entries=500)
     os.truncate(path, path.stat().st_size // 2)
 
-    def fail_once(_: object) -> None:
+    def fail_once(*_: object) -> None:
         monkeypatch.undo()
         raise sqlite3.OperationalError("the disk is full just now")
 
-    monkeypatch.setattr("solar.store.database._migrate", fail_once)
+    monkeypatch.setattr("solar.store.database.Database.recall", fail_once)
     async with running(tmp_path) as store:
         await until(lambda: store.state.kind == "ok")
         assert await store.hosts() == (host(),)
@@ -294,10 +294,8 @@ async def test_damage_that_the_writer_meets_is_looked_into_too(tmp_path: Path) -
     content = bytearray(path.read_bytes())
     content[len(content) // 2 :] = os.urandom(len(content) - len(content) // 2)
     path.write_bytes(content)
-    async with running(tmp_path) as store:
-        await store.opened()
-        with pytest.raises(StoreFailed, match="damaged"):
-            await store.prune(0)
+    async with running(tmp_path, retention_days=0) as store:
+        await until(lambda: set_aside(tmp_path))
         await until(lambda: store.state.kind == "ok")
         assert await store.hosts() == (host(),)
     assert len(set_aside(tmp_path)) == 1
@@ -322,11 +320,11 @@ async def test_a_disk_that_hangs_is_told_and_holds_neither_questions_nor_the_end
 
 
 async def test_an_import_that_a_fault_interrupts_has_brought_nothing(tmp_path: Path) -> None:
-    async with running(tmp_path) as store:
+    async with running(tmp_path / "old") as store:
         for number in range(1500):
             store.record(asked(number))
         export = await exported(store)
-        await store.prune(0)
+    async with running(tmp_path) as store:
 
         async def interrupted() -> AsyncIterator[bytes]:
             yield export[: len(export) * 3 // 4]

@@ -15,8 +15,6 @@ PRELUDE = """
 import asyncio, logging, os, resource, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-import alembic.command, alembic.ddl.sqlite, sqlalchemy.dialects.sqlite
-import solar.store.importing, solar.store.original, solar.store.reading
 import solar.store.connections, solar.store.place
 from kept import EVER, asked, host, running, until
 solar.store.connections.PAUSES = (0.01, 0.05)

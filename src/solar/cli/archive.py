@@ -30,7 +30,7 @@ _DATA_DIR = click.option(
 @click.option("--keys", is_flag=True, help="With the hosts' keys: whoever reads the file can use them.")
 @_DATA_DIR
 def export(file: str, keys: bool, data_dir: str | None) -> None:
-    """Write hosts, requests and events to FILE, or to standard output. A gateway that runs is not disturbed.
+    """Write hosts and requests to FILE, or to standard output. A gateway that runs is not disturbed.
 
     FILE is whole or not there, and only its owner may read it.
     """
@@ -74,9 +74,9 @@ def import_(file: str, data_dir: str | None, as_json: bool) -> None:
 
     added = _with_store(_directory(data_dir), read, file)
     if as_json:
-        put_json({"hosts": added.hosts, "requests": added.requests, "events": added.events})
+        put_json({"hosts": added.hosts, "requests": added.requests})
         return
-    print(f"New: {added.hosts} hosts, {added.requests} requests, {added.events} events.")
+    print(f"New: {added.hosts} hosts, {added.requests} requests.")
     if added.hosts:
         print("A gateway that runs asks the new hosts once it is started anew.", file=sys.stderr)
 

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,7 +23,7 @@ from solar.control.configuration import Configuration, load
 from solar.control.discovery import finders
 from solar.control.door import Application
 from solar.control.fleet import Fleet
-from solar.control.frames import HostFrames
+from solar.control.frames import HostFrames, RoutingFrames
 from solar.control.gateway import Gateway, with_lifespan
 from solar.control.heap import keep_what_is_freed
 from solar.control.keys import Access, access
@@ -31,7 +32,7 @@ from solar.control.listen import listen
 from solar.control.logs import LogHub
 from solar.control.logs.origins import origins
 from solar.control.logs.sources import Sources
-from solar.control.records import Places, Records
+from solar.control.records import Places, Records, rows_of
 from solar.control.reload import FileWatch
 from solar.control.server import Server
 from solar.control.settings import Settings
@@ -109,16 +110,23 @@ def make_gateway(configuration: Configuration, admitted: Access, port: int) -> G
     """The gateway that a configuration describes, behind our own `port`. Raises MissingExtra."""
     settings = configuration.settings
     days = settings.request_log_days
-    store = Store(Path(settings.data_dir), log=_log, retention_days=float(days))
+    places = Places()
+    store = Store(
+        Path(settings.data_dir),
+        log=_log,
+        retention_days=float(days),
+        bytes_kept=settings.request_log_bytes,
+        rows_of=partial(rows_of, places),
+    )
     fleet = Fleet(store, log=_log)
     found = finders(configuration, not_ports=(port,))
     router = make_router(configuration, admitted, found)
-    places = Places()
     fleet.on_change.append(places.changed)
     if days:
-        router.on_record = Records(store, places).book
+        router.on_record = Records(store).book
     watchers = Watchers()
     fleet.on_change.append(HostFrames(watchers).changed)
+    RoutingFrames(router, watchers, places)
     logs = LogHub()
     sources = Sources(logs, fleet, origins(found, logging.getLogger().handlers))
     desk = Desk(fleet, store, router, Links(fleet, lines=logs, watchers=watchers, log=_log), watchers, logs)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import msgspec
 
 from solar.control.fleet import HostView
 from solar.control.fleet.hosts import What
-from solar.control.watchers import Watchers
-from solar.store import iso
-from solar.wire.watching import HostSeen, HostStatus, InitialStatus
+from solar.control.records import ROUTED, Places, ended_of, iso, reroute_of, routed_of, start_of, summary_of
+from solar.control.watchers import ROUTING, Watchers
+from solar.core.record import Record, Try
+from solar.edge.hooks import Hooks
+from solar.store import RequestSummary
+from solar.wire.watching import (
+    HostSeen,
+    HostStatus,
+    InitialStatus,
+    RoutingEvent,
+    routing_frame,
+)
 
 _SEEN = frozenset({"added", "patched", "status", "link", "memory"})  # changes that the frame of a host shows
+_REQUESTS = ROUTING | {"gateway_request"}
 
 
 def host_seen(view: HostView, at: str) -> HostSeen:
@@ -31,7 +42,7 @@ def host_seen(view: HostView, at: str) -> HostSeen:
 
 def initial_status(views: tuple[HostView, ...]) -> bytes:
     """The first frame of whoever watches hosts."""
-    at = iso(int(time.time() * 1000))
+    at = _now()
     return msgspec.json.encode(InitialStatus(tuple(host_seen(view, at) for view in views)))
 
 
@@ -47,8 +58,55 @@ class HostFrames:
     def changed(self, what: What, view: HostView) -> None:
         """A host is, or has, something else now."""
         if what in _SEEN and self._watchers.wants(("host_status",)):
-            seen = host_seen(view, iso(int(time.time() * 1000)))
+            seen = host_seen(view, _now())
             self._watchers.tell("host_status", msgspec.json.encode(HostStatus(seen)))
         elif what == "removed" and self._watchers.wants(("host_removed",)):
             gone = {"type": "host_removed", "data": {"host_id": view.id, "name": view.name}}
             self._watchers.tell("host_removed", msgspec.json.encode(gone))
+
+
+class RoutingFrames:
+    """Tells of requests: on the router's hooks, which are taken only while somebody watches."""
+
+    def __init__(self, router: Hooks, watchers: Watchers, places: Places) -> None:
+        self._router = router
+        self._watchers = watchers
+        self._places = places
+        self._book = router.on_record  # who hears of requests that are over, watched or not
+        watchers.on_watched.append(self._take_hooks)
+
+    def __repr__(self) -> str:
+        return f"<RoutingFrames for {self._watchers!r}>"
+
+    def _take_hooks(self) -> None:
+        router, watched = self._router, self._watchers.wants(_REQUESTS)
+        router.on_start = self._started if watched else None
+        router.on_routed = self._routed if watched else None
+        router.on_reroute = self._rerouted if watched else None
+        router.on_record = self._over if watched else self._book
+
+    def _started(self, record: Record) -> None:
+        self._tell("request_start", record, start_of)
+
+    def _routed(self, record: Record) -> None:
+        self._tell("request_routed", record, routed_of)
+
+    def _rerouted(self, record: Record, _: Try) -> None:
+        self._tell("request_reroute", record, reroute_of)
+
+    def _over(self, record: Record) -> None:
+        if self._book is not None:
+            self._book(record)
+        self._tell("request_success" if record.end == "success" else "request_error", record, ended_of)
+        if record.endpoint in ROUTED and self._watchers.wants(("gateway_request",)):
+            summary = summary_of(record, self._places)
+            frame = msgspec.json.encode({"type": "gateway_request", "data": summary.as_json()})
+            self._watchers.tell("gateway_request", frame, summary)
+
+    def _tell(self, kind: str, record: Record, frame_of: Callable[[RequestSummary], RoutingEvent]) -> None:
+        if record.endpoint in ROUTED and self._watchers.wants((kind,)):
+            self._watchers.tell(kind, routing_frame(frame_of(summary_of(record, self._places))))
+
+
+def _now() -> str:
+    return iso(int(time.time() * 1000))

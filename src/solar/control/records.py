@@ -1,26 +1,42 @@
-"""From the books of a request to the records of it that are kept. Nothing here waits, or looks at other requests.
+"""From the books of a request to the row that is kept of it, and from that to what watchers and `/gateway` tell.
 
-Records hold what was decided and how it ended; no word of what was asked or answered.
+There is one row a request: what was decided, how it ended; no word of what was asked or answered. What happened on its
+way is told from that: by `events_of` once it has ended, and frame by frame by `start_of`, `routed_of`, `reroute_of` and
+`ended_of`. `summary_of` gives the same of a request that is still on its way, so that live frames and stored ones are
+made by the same functions: `routed_of(summary_of(record, places))`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
+from typing import NamedTuple
 from urllib.parse import quote
 
-import msgspec
+from msgspec import UNSET
 
 from solar.control.fleet import HostView
 from solar.control.fleet.hosts import What
 from solar.core.paths import ENDPOINTS
 from solar.core.record import Record
+from solar.core.select import Weighed
 from solar.errors import InvalidRequest
-from solar.store import RequestSummary, RoutingEvent, Status, Store
+from solar.store import Candidate, Happened, RequestSummary, Row, Status, Store, Trail, Try
 from solar.store import iso as written_out
+from solar.store.facts import of_row, trail_text
 from solar.wire.address import agent_url, instance_url
-from solar.wire.watching import RequestError, RequestReroute, RequestRouted, RequestStart, RequestSuccess
+from solar.wire.watching import (
+    Considered,
+    RequestError,
+    RequestReroute,
+    RequestRouted,
+    RequestStart,
+    RequestSuccess,
+)
+
+PLACES = 10_000  # that are remembered; those told last
 
 _KINDS = {
     "chat": "chat",
@@ -32,11 +48,11 @@ _KINDS = {
 }
 ROUTED = frozenset(endpoint.name for endpoint in ENDPOINTS.values())
 _NOBODY = frozenset({"model_not_found", "no_backend_available", "model_loading"})  # refused before anybody was tried
+# What the original's clients know by one name; `detail` says more.
+_NO_CONNECTION = frozenset({"refused", "connect timeout", "died unused", "reset"})
 
-Seen = RequestStart | RequestRouted | RequestReroute | RequestSuccess | RequestError
 
-
-class Place(msgspec.Struct, frozen=True):
+class Place(NamedTuple):
     """Where a backend of the fleet is."""
 
     host_id: str | None = None
@@ -49,54 +65,56 @@ _NOWHERE = Place()
 
 
 class Places:
-    """Which backend is which instance of which host: what a fleet's changes tell."""
+    """Which backend is which instance of which host: what a fleet's changes tell.
+
+    Who is gone is remembered, as what it was asked may end later. `of` is for any thread.
+    """
 
     def __init__(self) -> None:
-        self._of_host: dict[str, dict[str, Place]] = {}
+        self._known: dict[str, Place] = {}
 
     def __repr__(self) -> str:
-        return f"<Places of {len(self._of_host)} hosts>"
+        return f"<Places of {len(self._known)} backends>"
 
     def changed(self, what: What, view: HostView) -> None:
         """A host is, or has, something else now."""
-        if what == "removed":
-            self._of_host.pop(view.id, None)
-        elif what in ("added", "patched", "instances"):
-            self._of_host[view.id] = dict(_places(view))
+        if what not in ("added", "patched", "instances"):
+            return
+        told = dict(_places(view))
+        known = {backend_id: place for backend_id, place in self._known.items() if backend_id not in told} | told
+        self._known = dict(islice(known.items(), max(0, len(known) - PLACES), None))
 
     def of(self, backend_id: str) -> Place:
         """Where that backend is; nowhere, where it belongs to no host."""
-        return self._of_host.get(backend_id.partition("/")[0], {}).get(backend_id, _NOWHERE)
+        return self._known.get(backend_id, _NOWHERE)
 
 
 class Records:
     """Keeps what becomes of requests."""
 
-    def __init__(self, store: Store, places: Places) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._places = places
 
     def __repr__(self) -> str:
         return f"<Records in {self._store!r}>"
 
     def book(self, record: Record) -> None:
-        """A request is over."""
-        if record.endpoint not in ROUTED:
-            return
-        now_ms = int(time.time() * 1000)
-        place = self._places.of(record.backend) if record.backend else _NOWHERE
-        for at, event in _events(record, place, now_ms):
-            self._store.event(RoutingEvent(_TYPES[type(event)], at, msgspec.to_builtins(event)))
-        self._store.record(summary_of(record, place, now_ms))
+        """A request is over, and nobody changes its books any more: they wait as they are."""
+        if record.endpoint in ROUTED:
+            self._store.record(record)
 
 
-_TYPES: dict[type[Seen], str] = {
-    RequestStart: "request_start",
-    RequestRouted: "request_routed",
-    RequestReroute: "request_reroute",
-    RequestSuccess: "request_success",
-    RequestError: "request_error",
-}
+def rows_of(places: Places, records: Sequence[Record]) -> list[Row]:
+    """A row for each request that ended. For the thread that writes them."""
+    zero = _clock_began()
+    place_of = places.of
+    return [_row(record, place_of(record.backend), zero, _trail(record, places)) for record in records]
+
+
+def summary_of(record: Record, places: Places) -> RequestSummary:
+    """A request as it is now, with who was considered for it even where nothing went wrong."""
+    trail = _told_trail(record, places)
+    return of_row(_row(record, places.of(record.backend), _clock_began(), trail_text(trail)))
 
 
 def status_of(record: Record) -> Status:
@@ -117,122 +135,44 @@ def _places(view: HostView) -> Iterator[tuple[str, Place]]:
             yield f"{view.id}/{quote(instance.id, safe='')}", Place(view.id, view.name, instance.id, url)
 
 
-def summary_of(record: Record, place: Place, now_ms: int) -> RequestSummary:
-    """All that became of it."""
-    status = status_of(record)
-    speed = _speed(record)
-    return RequestSummary(
-        request_id=record.id,
-        request_type=_KINDS.get(record.endpoint, record.endpoint),
-        status=status,
-        ending=record.end,
-        http_status=record.status,
-        model=record.model,
-        resolved_model=record.resolved or None,
-        endpoint=record.path,
-        client_ip=record.client,
-        stream=record.stream,
-        attempts=record.attempts,
-        started_ms=_ms(record, record.started_at, now_ms),
-        ended_ms=now_ms,
-        duration_s=round(record.duration, 6),
-        queued_s=round(record.queued, 6),
-        ttft_s=record.first_token,
-        backend=record.backend or None,
-        host_id=place.host_id,
-        host_name=place.host_name,
-        instance_id=place.instance_id,
-        instance_url=place.url,
-        error_message=None if status == "success" else _message(record),
-        prompt_tokens=record.tokens_in,
-        completion_tokens=record.tokens_out,
-        total_tokens=_total(record),
-        decode_tps=speed,
-        decode_ms_per_token=round(1000 / speed, 3) if speed else None,
+def _clock_began() -> float:
+    """When the clock of the books stood at zero, in seconds since 1970."""
+    return time.time() - time.monotonic()
+
+
+def _row(record: Record, place: Place, zero: float, trail: str | None) -> Row:
+    """In the order of RequestSummary. This is paid for each request."""
+    began, ended, sent, first = record.started_at, record.ended_at, record.sent_at, record.first_byte_at
+    endpoint, resolved = record.endpoint, record.resolved
+    success = record.end == "success"
+    host_id, host_name, instance_id, url = place
+    return (
+        record.id,
+        _KINDS.get(endpoint, endpoint),
+        "success" if success else status_of(record),
+        record.end,
+        record.status,
+        record.model,
+        record.path,
+        record.client,
+        record.stream,
+        record.attempts,
+        int((zero + ended) * 1000),
+        int((ended - began) * 1e6),
+        int(record.queued * 1e6),
+        None if sent is None else int((sent - began) * 1e6),
+        None if first is None else int((first - began) * 1e6),
+        None if resolved == record.model else resolved or None,
+        (record.backend or None) if host_id is None else None,
+        host_id,
+        host_name,
+        instance_id,
+        url,
+        None if success else _message(record),
+        record.tokens_in,
+        record.tokens_out,
+        trail,
     )
-
-
-def _events(record: Record, place: Place, now_ms: int) -> Iterator[tuple[int, Seen]]:
-    """What happened on its way, with its time. The books tell of the last attempt only."""
-    who, model, client = record.id, record.model, record.client
-    at = _ms(record, record.started_at, now_ms)
-    yield (
-        at,
-        RequestStart(
-            request_id=who, model=model, endpoint=record.path, client_ip=client, timestamp=iso(at), stream=record.stream
-        ),
-    )
-    if record.attempts:
-        at = now_ms if record.sent_at is None else _ms(record, record.sent_at, now_ms)
-        if record.attempts > 1:
-            reroute = RequestReroute(
-                request_id=who,
-                model=model,
-                host_id=None,
-                instance_id=None,
-                reason="failed",
-                attempt=record.attempts,
-                timestamp=iso(at),
-            )
-            yield at, reroute
-        routed = RequestRouted(
-            request_id=who,
-            model=model,
-            resolved_model=record.resolved or model,
-            host_id=place.host_id,
-            host_name=place.host_name,
-            instance_id=place.instance_id,
-            instance_url=place.url or record.backend,
-            client_ip=client,
-            timestamp=iso(at),
-            attempt=record.attempts,
-        )
-        yield at, routed
-    yield now_ms, ended(record, place, now_ms)
-
-
-def ended(record: Record, place: Place, now_ms: int) -> Seen:
-    """How it ended."""
-    if record.end != "success":
-        return RequestError(
-            request_id=record.id,
-            model=record.model,
-            error_message=_message(record),
-            timestamp=iso(now_ms),
-            host_id=place.host_id,
-            instance_id=place.instance_id,
-            duration=round(record.duration, 6),
-            client_ip=record.client,
-        )
-    speed = _speed(record)
-    return RequestSuccess(
-        request_id=record.id,
-        model=record.model,
-        host_id=place.host_id,
-        instance_id=place.instance_id,
-        duration=round(record.duration, 6),
-        timestamp=iso(now_ms),
-        prompt_tokens=record.tokens_in,
-        completion_tokens=record.tokens_out,
-        total_tokens=_total(record),
-        decode_tps=speed,
-        decode_ms_per_token=round(1000 / speed, 3) if speed else None,
-    )
-
-
-@lru_cache(maxsize=16)
-def _second(seconds: int) -> str:
-    return written_out(seconds * 1000)[:19]
-
-
-def iso(ms: int) -> str:
-    """A time as JSON has it. Requests share seconds, and writing one out costs as much as the rest of an event."""
-    return f"{_second(ms // 1000)}.{ms % 1000:03d}+00:00"
-
-
-def _ms(record: Record, at: float, now_ms: int) -> int:
-    """A time of the books, as milliseconds since 1970."""
-    return now_ms - max(0, int((record.ended_at - at) * 1000))
 
 
 def _message(record: Record) -> str:
@@ -241,15 +181,148 @@ def _message(record: Record) -> str:
     return record.detail or record.code or f"answered {record.status}"
 
 
-def _total(record: Record) -> int | None:
-    if record.tokens_in is None or record.tokens_out is None:
+def _trail(record: Record, places: Places) -> str | None:
+    """Nothing, where it went straight to its only attempt."""
+    if not record.tries and (record.attempts or not record.weighed.candidates):
         return None
-    return record.tokens_in + record.tokens_out
+    return trail_text(_told_trail(record, places))
 
 
-def _speed(record: Record) -> float | None:
-    """Tokens a second, as they passed here, after the first."""
-    first, count = record.first_byte_at, record.tokens_out
-    if not record.stream or first is None or count is None or count < 2 or record.ended_at <= first:
-        return None
-    return round((count - 1) / (record.ended_at - first), 2)
+def _told_trail(record: Record, places: Places) -> Trail:
+    began = record.started_at
+    tries = tuple(
+        Try(
+            backend=tried.backend,
+            model=tried.model,
+            sent_us=int((tried.sent_at - began) * 1e6),
+            failed_us=int((tried.ended_at - began) * 1e6),
+            reason="connect_error" if tried.outcome in _NO_CONNECTION else tried.outcome,
+            detail=tried.detail,
+            candidates=_candidates(tried.weighed),
+            **places.of(tried.backend)._asdict(),
+        )
+        for tried in record.tries
+    )
+    return Trail(tries, _candidates(record.weighed))
+
+
+def _candidates(weighed: Weighed) -> tuple[Candidate, ...]:
+    return tuple(Candidate(one.backend, dict(one.values), one.why_not) for one in weighed.considered())
+
+
+# --- what is told of it
+
+
+def events_of(summary: RequestSummary) -> Iterator[Happened]:
+    """What happened on the way of a request that ended, the earliest first."""
+    began = summary.started_ms
+    yield Happened(began, "request_start", start_of(summary))
+    tries = summary.trail.tries if summary.trail else ()
+    for number, tried in enumerate(tries, start=1):
+        yield Happened(began + tried.sent_us // 1000, "request_routed", routed_of(summary, number))
+        if number < summary.attempts:
+            yield Happened(began + tried.failed_us // 1000, "request_reroute", reroute_of(summary, number))
+    if summary.attempts > len(tries):
+        yield Happened(began + (summary.sent_us or 0) // 1000, "request_routed", routed_of(summary))
+    kind = "request_success" if summary.status == "success" else "request_error"
+    yield Happened(summary.ended_ms, kind, ended_of(summary))
+
+
+def start_of(summary: RequestSummary) -> RequestStart:
+    """It came in."""
+    return RequestStart(
+        request_id=summary.request_id,
+        model=summary.model,
+        endpoint=summary.endpoint,
+        client_ip=summary.client_ip,
+        timestamp=iso(summary.started_ms),
+        stream=summary.stream,
+    )
+
+
+def routed_of(summary: RequestSummary, attempt: int | None = None) -> RequestRouted:
+    """A backend was chosen for the attempt of that number, from 1 on; None: for the last one."""
+    trail = summary.trail or Trail()
+    if attempt is not None and attempt <= len(trail.tries):
+        tried = trail.tries[attempt - 1]
+        sent_us, candidates = tried.sent_us, tried.candidates
+        model: str | None = tried.model
+        place, backend = Place(tried.host_id, tried.host_name, tried.instance_id, tried.url), tried.backend
+    else:
+        sent_us, model, candidates = summary.sent_us or 0, summary.resolved, trail.candidates
+        place = Place(summary.host_id, summary.host_name, summary.instance_id, summary.instance_url)
+        backend = summary.backend or ""
+    return RequestRouted(
+        request_id=summary.request_id,
+        model=summary.model,
+        resolved_model=model or summary.model,
+        host_id=place.host_id,
+        host_name=place.host_name,
+        instance_id=place.instance_id,
+        instance_url=place.url or backend,
+        client_ip=summary.client_ip,
+        timestamp=iso(summary.started_ms + sent_us // 1000),
+        attempt=attempt or summary.attempts,
+        candidates=_considered(candidates) or UNSET,
+    )
+
+
+def reroute_of(summary: RequestSummary, attempt: int | None = None) -> RequestReroute:
+    """The attempt of that number failed, and another backend is asked; None: the last that failed."""
+    tries = summary.trail.tries if summary.trail else ()
+    number = attempt or len(tries)
+    tried = tries[number - 1]
+    return RequestReroute(
+        request_id=summary.request_id,
+        model=summary.model,
+        host_id=tried.host_id,
+        instance_id=tried.instance_id,
+        reason=tried.reason,
+        attempt=number,
+        timestamp=iso(summary.started_ms + tried.failed_us // 1000),
+        backend=tried.backend,
+        detail=tried.detail or UNSET,
+    )
+
+
+def ended_of(summary: RequestSummary) -> RequestSuccess | RequestError:
+    """It is over."""
+    if summary.status != "success":
+        return RequestError(
+            request_id=summary.request_id,
+            model=summary.model,
+            error_message=summary.error_message or "",
+            timestamp=iso(summary.ended_ms),
+            host_id=summary.host_id,
+            instance_id=summary.instance_id,
+            duration=summary.duration_us / 1e6,
+            client_ip=summary.client_ip,
+            candidates=_considered(summary.trail.candidates) if summary.trail and not summary.attempts else (),
+        )
+    return RequestSuccess(
+        request_id=summary.request_id,
+        model=summary.model,
+        host_id=summary.host_id,
+        instance_id=summary.instance_id,
+        duration=summary.duration_us / 1e6,
+        timestamp=iso(summary.ended_ms),
+        prompt_tokens=summary.prompt_tokens,
+        completion_tokens=summary.completion_tokens,
+        total_tokens=summary.total_tokens,
+        decode_tps=summary.decode_tps,
+        decode_ms_per_token=summary.decode_ms_per_token,
+    )
+
+
+def _considered(candidates: Sequence[Candidate]) -> tuple[Considered, ...]:
+    return tuple(Considered(backend=one.backend, value=one.value, why_not=one.why_not) for one in candidates)
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return written_out(seconds * 1000)[:19]
+
+
+def iso(ms: int) -> str:
+    """A time as JSON has it. Requests share seconds, and writing one out costs as much as the rest of a frame."""
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}+00:00"

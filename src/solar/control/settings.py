@@ -86,6 +86,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "what was asked or answered; 0: not at all.",
         ),
     ] = 365
+    request_log_bytes: Annotated[
+        int,
+        Meta(
+            ge=MIB,
+            le=1 << 50,
+            description="Bytes that this may take (1 GiB, some 4 million requests): beyond them the oldest go.",
+        ),
+    ] = 1024 * MIB
     default_backend: Annotated[
         str | None,
         Meta(description="Name of the backend that gets requests for unknown models.", examples=["left"]),

@@ -1,4 +1,4 @@
-"""Everything in the store as JSON lines: a first line, hosts, requests, events, and a last line that counts them."""
+"""Everything in the store as JSON lines: a first line, hosts, requests, and a last line that counts them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from solar.errors import InvalidRequest
-from solar.store.facts import Host, RequestSummary, RoutingEvent, iso
+from solar.store.facts import Host, RequestSummary, iso
 
 VERSION = 1
 LONGEST_LINE = 1024 * 1024  # bytes
@@ -26,7 +26,6 @@ class Counts(Struct, frozen=True):
 
     hosts: int = 0
     requests: int = 0
-    events: int = 0
 
 
 class HostLine(Struct, frozen=True, kw_only=True):
@@ -51,11 +50,10 @@ class _Line(Struct, frozen=True, forbid_unknown_fields=True):
     at: str | UnsetType = UNSET
     host: HostLine | UnsetType = UNSET
     request: RequestSummary | UnsetType = UNSET
-    event: RoutingEvent | UnsetType = UNSET
     end: Counts | UnsetType = UNSET
 
 
-Part = HostLine | RequestSummary | RoutingEvent
+Part = HostLine | RequestSummary
 
 _decoder = msgspec.json.Decoder(_Line)
 _encode = msgspec.json.encode
@@ -71,7 +69,7 @@ def last_line(counts: Counts) -> bytes:
     return _encode(_Line(end=counts)) + b"\n"
 
 
-def line_of(part: Host | RequestSummary | RoutingEvent, *, keys: bool = False) -> bytes:
+def line_of(part: Host | RequestSummary, *, keys: bool = False) -> bytes:
     """One line of it; `keys`: with the host's key."""
     if isinstance(part, Host):
         facts = asdict(part)
@@ -79,7 +77,7 @@ def line_of(part: Host | RequestSummary | RoutingEvent, *, keys: bool = False) -
             del facts["api_key"]
         line = _Line(host=HostLine(**facts))
     else:
-        line = _Line(request=part) if isinstance(part, RequestSummary) else _Line(event=part)
+        line = _Line(request=part)
     return _encode(line) + b"\n"
 
 
@@ -89,7 +87,7 @@ class Unpacking:
     def __init__(self) -> None:
         self._rest = b""
         self._number = 0
-        self._counts = [0, 0, 0]
+        self._counts = [0, 0]
         self._end: Counts | None = None
 
     def __repr__(self) -> str:
@@ -129,10 +127,10 @@ class Unpacking:
                 raise InvalidRequest(f"The export should hold {read.end}, and holds {found}.")
             self._end = found
             return None
-        parts = (read.host, read.request, read.event)
+        parts = (read.host, read.request)
         found_parts = [(index, part) for index, part in enumerate(parts) if part is not UNSET]
         if len(found_parts) != 1 or read.solar_export is not UNSET:
-            raise InvalidRequest(f"Line {self._number} must hold one host, one request or one event.")
+            raise InvalidRequest(f"Line {self._number} must hold one host or one request.")
         ((index, part),) = found_parts
         self._counts[index] += 1
         return part

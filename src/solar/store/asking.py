@@ -13,6 +13,8 @@ from solar.store.facts import STATUSES, Status, iso
 MOST = 1000  # entries in one answer
 _LAST_MS = 253_402_300_799_999  # of the year 9999
 
+_TROUBLE = frozenset({"request_error", "request_reroute"})
+
 Told = dict[str, Any]  # an answer, as JSON has it
 
 # request_type, status, model, host_id, host_name; requests, of them rerouted; tokens in, requests that know them;
@@ -22,7 +24,7 @@ Tally = tuple[str, Status, str, str | None, str | None, int, int, int, int, int,
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What ended or happened from `since_ms` on and before `until_ms`; None: whatever it is. Raises InvalidRequest."""
+    """What ended from `since_ms` on and before `until_ms`; None: whatever it is. Raises InvalidRequest."""
 
     since_ms: int
     until_ms: int
@@ -44,6 +46,11 @@ class Asked:
             raise InvalidRequest("page must be a number from 1 on.", param="page")
         if not 1 <= self.limit <= MOST:
             raise InvalidRequest(f"limit must be a number from 1 to {MOST}.", param="limit")
+
+    @property
+    def only_trouble(self) -> bool:
+        """Whether what is asked for happens to requests only that failed, or needed another attempt."""
+        return bool(self.types) and _TROUBLE.issuperset(self.types)
 
     def answer_requests(self, total: int, items: list[Told]) -> Told:
         """`/gateway/requests`."""

@@ -11,17 +11,16 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from solar.errors import InvalidRequest, StoreFailed
 from solar.store.backlog import Backlog
+from solar.store.database import Database
+from solar.store.original import adopt
 from solar.store.place import REVISIONS, Place, Rows, prepare
+from solar.store.reading import Reader
 from solar.store.state import Kind, StoreState, trouble
 from solar.store.worker import Worker
-
-if TYPE_CHECKING:
-    from solar.store.database import Database
-    from solar.store.reading import Reader
 
 SLOW = 10.0  # seconds after which a disk that does not answer is reported
 LEAVE = 5.0  # seconds that it gets when the store stops
@@ -31,12 +30,18 @@ T = TypeVar("T")
 
 
 class Connections:
-    """Each lives in its own thread. What broke is closed; at the next try the file is looked at as if new."""
+    """Each lives in its own thread. What broke is closed; at the next try the file is looked at as if new.
 
-    def __init__(self, path: Path, original: Path, backlog: Backlog, log: logging.Logger) -> None:
+    Where there is no file, none is made before there is something to be kept, or a question that it must answer.
+    """
+
+    def __init__(
+        self, path: Path, original: Path, backlog: Backlog, log: logging.Logger, bytes_kept: int | None
+    ) -> None:
         self._path = path
         self._original = original  # the hosts of an original coordinator, to be taken over
         self._backlog = backlog
+        self._bytes_kept = bytes_kept
         self._log = log
         self._writer, self._reader = Worker("store writes"), Worker("store reads")
         self._database: Database | None = None
@@ -54,6 +59,18 @@ class Connections:
 
     def __repr__(self) -> str:
         return f"<Connections {self._path} {self.state.kind}>"
+
+    def begin(self) -> None:
+        """Look whether there is anything yet."""
+        if not (self._path.exists() or self._original.exists()):
+            self._say("unused", "")
+            self._tried.set()
+            self.opened.set()  # there is nothing to be waited for
+
+    @property
+    def unused(self) -> bool:
+        """Whether there is no database yet, nor what one should begin with."""
+        return self.state.kind == "unused" and not (self._path.exists() or self._original.exists())
 
     async def do(self, work: Callable[[Database], T]) -> T:
         """Let `work` write; raises StoreFailed where it can't be done now."""
@@ -77,6 +94,8 @@ class Connections:
     async def ask(self, question: Callable[[Reader], T]) -> T:
         """Let `question` read; raises StoreFailed where it can't be answered now."""
         await self._tried.wait()
+        if self.state.kind == "unused":
+            await self.do(lambda _: None)
         if not self._readable:
             async with self._turn:  # it may be on its way
                 pass
@@ -122,7 +141,8 @@ class Connections:
             self._log.error(said, place.aside, saved)
         try:
             place = replace(place, saved=self._saved)
-            database, adopted, wrong = await self._writer.run(partial(_open, place, self._original))
+            opening = partial(_open, place, self._original, self._bytes_kept)
+            database, adopted, wrong = await self._writer.run(opening)
             self._saved = ()
         except (sqlite3.Error, OSError):
             if place.revision == REVISIONS[-1]:  # then it may still be read
@@ -178,14 +198,12 @@ class Connections:
         self.state = StoreState(kind, reason, before.since_ms if kind == before.kind else now_ms())
         if kind in ("behind", "failing"):
             self._log.warning("store %s: %s; requests are served, their records wait", kind, reason)
-        elif kind == "ok" and before.kind != "opening":
+        elif kind == "ok" and before.kind not in ("unused", "opening"):
             lost = self._backlog.lost - self._lost_before
             self._log.warning("store ok again, after %s; %d entries were lost", before.kind, lost)
 
     def _answer(self, question: Callable[[Reader], T]) -> T:
         """In the reader's thread."""
-        from solar.store.reading import Reader
-
         if self._readings is None:
             self._readings = Reader(self._path)
         try:
@@ -200,12 +218,8 @@ class Connections:
             reader.close()
 
 
-def _open(place: Place, original: Path) -> tuple[Database, int, str | None]:
-    """In the writer's thread, for whose sake SQLAlchemy is imported here and not above."""
-    from solar.store.database import Database
-    from solar.store.original import adopt
-
-    database = Database(place)
+def _open(place: Place, original: Path, bytes_kept: int | None) -> tuple[Database, int, str | None]:
+    database = Database(place, bytes_kept)
     try:
         return database, *adopt(database, original)
     except BaseException:

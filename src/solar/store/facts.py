@@ -1,16 +1,19 @@
-"""What the store keeps: hosts, requests that ended, routing events. Times are UTC, milliseconds since 1970."""
+"""What the store keeps: hosts, and requests that ended. Times are UTC, milliseconds since 1970."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict
 
 Status = Literal["success", "error", "missed"]
 STATUSES: tuple[Status, ...] = ("success", "error", "missed")  # missed: no backend has such a model
+
+Row = tuple[Any, ...]  # of the table of requests: the fields of a RequestSummary, its trail as text
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,39 @@ class Host:
     settings: dict[str, Any] = field(default_factory=dict)  # weight and the like; whatever JSON can hold
 
 
-class RequestSummary(Struct, frozen=True, gc=False, kw_only=True):
-    """One request that ended. It has no word of what was asked or answered."""
+class Candidate(Struct, frozen=True, omit_defaults=True):
+    """A backend that was considered: its value, the most important part first, or why it was not available."""
+
+    backend: str
+    value: dict[str, Any] = {}
+    why_not: str | None = None
+
+
+class Try(Struct, frozen=True, omit_defaults=True):
+    """An attempt that failed before the answer's first byte. Times count from the request's head."""
+
+    backend: str
+    sent_us: int
+    failed_us: int
+    reason: str  # connect_error, ...
+    detail: str = ""
+    model: str = ""  # the backend's own name for it
+    host_id: str | None = None
+    host_name: str | None = None
+    instance_id: str | None = None
+    url: str | None = None  # of the instance
+    candidates: tuple[Candidate, ...] = ()
+
+
+class Trail(Struct, frozen=True, omit_defaults=True):
+    """What is worth telling of a request's way: who failed, and who was considered for the last attempt."""
+
+    tries: tuple[Try, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+
+
+class RequestSummary(Struct, frozen=True, gc=False):
+    """One request that ended, as a row has it. It has no word of what was asked or answered."""
 
     request_id: str  # as the client named it, so not unique
     request_type: str  # chat, completion, embedding, ...
@@ -34,17 +68,17 @@ class RequestSummary(Struct, frozen=True, gc=False, kw_only=True):
     ending: str  # success, rejected, failed, broken, client_gone: finer than the status
     http_status: int
     model: str  # as asked for
-    resolved_model: str | None = None
-    endpoint: str
+    endpoint: str  # the path
     client_ip: str
     stream: bool
     attempts: int
-    started_ms: int
     ended_ms: int
-    duration_s: float
-    queued_s: float = 0.0
-    ttft_s: float | None = None  # from the request's head to the first byte of the answer
-    backend: str | None = None
+    duration_us: int
+    queued_us: int = 0
+    sent_us: int | None = None  # from the request's head until the last attempt was sent
+    ttft_us: int | None = None  # from there to the first byte of the answer
+    resolved_model: str | None = None  # where the answering backend has another name for it
+    backend: str | None = None  # where it is no host's; a host's is told by what follows
     host_id: str | None = None
     host_name: str | None = None
     instance_id: str | None = None
@@ -52,31 +86,92 @@ class RequestSummary(Struct, frozen=True, gc=False, kw_only=True):
     error_message: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    total_tokens: int | None = None
-    decode_tps: float | None = None
-    decode_ms_per_token: float | None = None
+    trail: Trail | None = None  # nothing, where it went straight to its only attempt
+
+    @property
+    def started_ms(self) -> int:
+        return self.ended_ms - self.duration_us // 1000
+
+    @property
+    def resolved(self) -> str | None:
+        """What the backend that was asked last calls the model; None where none was asked."""
+        return (self.resolved_model or self.model) if self.attempts else None
+
+    @property
+    def total_tokens(self) -> int | None:
+        if self.prompt_tokens is None or self.completion_tokens is None:
+            return None
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def decode_tps(self) -> float | None:
+        """Tokens a second, as they passed here, after the first."""
+        first, count = self.ttft_us, self.completion_tokens
+        if not self.stream or first is None or count is None or count < 2 or self.duration_us <= first:
+            return None
+        return round((count - 1) / (self.duration_us - first) * 1e6, 2)
+
+    @property
+    def decode_ms_per_token(self) -> float | None:
+        speed = self.decode_tps
+        return round(1000 / speed, 3) if speed else None
 
     def as_json(self) -> dict[str, Any]:
-        """As `/gateway/requests` and `gateway_request` show it."""
-        shown = asdict(self)
-        shown["start_timestamp"] = iso(shown.pop("started_ms"))
-        shown["end_timestamp"] = iso(shown.pop("ended_ms"))
-        return shown
+        """As `/gateway/requests` shows it."""
+        return {
+            "request_id": self.request_id,
+            "request_type": self.request_type,
+            "status": self.status,
+            "ending": self.ending,
+            "http_status": self.http_status,
+            "model": self.model,
+            "resolved_model": self.resolved,
+            "endpoint": self.endpoint,
+            "client_ip": self.client_ip,
+            "stream": self.stream,
+            "attempts": self.attempts,
+            "start_timestamp": iso(self.started_ms),
+            "end_timestamp": iso(self.ended_ms),
+            "duration_s": self.duration_us / 1e6,
+            "queued_s": self.queued_us / 1e6,
+            "ttft_s": None if self.ttft_us is None else self.ttft_us / 1e6,
+            "backend": self.backend,
+            "host_id": self.host_id,
+            "host_name": self.host_name,
+            "instance_id": self.instance_id,
+            "instance_url": self.instance_url,
+            "error_message": self.error_message,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.total_tokens,
+            "decode_tps": self.decode_tps,
+            "decode_ms_per_token": self.decode_ms_per_token,
+        }
 
 
-class RoutingEvent(Struct, frozen=True):
-    """One thing that was decided or happened on a request's way."""
-
-    type: str  # request_start, request_routed, ...
-    at_ms: int
-    data: dict[str, Any]
-
-    def as_json(self) -> dict[str, Any]:
-        """As `/gateway/events/recent` shows it."""
-        return {"type": self.type, "timestamp": iso(self.at_ms), "data": self.data}
+COLUMNS = RequestSummary.__struct_fields__
+_STREAM = COLUMNS.index("stream")
+_trail = msgspec.json.Decoder(Trail)
 
 
-Entry = RequestSummary | RoutingEvent
+def trail_text(trail: Trail | None) -> str | None:
+    """As its column has it."""
+    # A policy of the library's user may give any value.
+    return None if trail is None else msgspec.json.encode(trail, enc_hook=repr).decode()
+
+
+def row_of(summary: RequestSummary) -> Row:
+    """As the table has it."""
+    return (*msgspec.structs.astuple(summary)[:-1], trail_text(summary.trail))
+
+
+def of_row(row: Sequence[Any]) -> RequestSummary:
+    """What such a row says."""
+    told = list(row)
+    told[_STREAM] = bool(told[_STREAM])
+    if told[-1] is not None:
+        told[-1] = _trail.decode(told[-1])
+    return RequestSummary(*told)
 
 
 def iso(ms: int) -> str:

@@ -5,43 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import Column, MetaData, Table, exists, func, insert, select
-from sqlalchemy.dialects.sqlite import insert as put
 
 from solar.store.archive import Counts, HostLine
-from solar.store.database import Database, add, adding
-from solar.store.facts import Entry
-from solar.store.tables import events, hosts, requests
+from solar.store.database import Database, add, put_host
+from solar.store.facts import COLUMNS, Row
 
-
-def _beside(table: Table) -> Table:
-    """Seen by this connection only, and gone with it."""
-    columns = [Column(column.name, column.type) for column in table.columns if column.name != "id"]
-    return Table(f"imported_{table.name}", MetaData(), *columns, prefixes=["TEMPORARY"])
-
-
-_REQUESTS, _EVENTS = _beside(requests), _beside(events)
-_ADD = (adding(_REQUESTS), adding(_EVENTS))
-
+_COLUMNS = ", ".join(COLUMNS)
 # What makes two rows the same one. A client may give two requests one id, but not at the same two moments.
-_SAME = {
-    requests: (_REQUESTS, ("ended_ms", "started_ms", "request_id")),
-    events: (_EVENTS, ("at_ms", "type", "data")),
-}
+_NEW = f"""
+INSERT INTO requests ({_COLUMNS}) SELECT {_COLUMNS} FROM imported WHERE NOT EXISTS (
+    SELECT 1 FROM requests AS known WHERE known.ended_ms = imported.ended_ms
+    AND known.duration_us = imported.duration_us AND known.request_id = imported.request_id
+)
+"""  # noqa: S608
 
 
 def begin(database: Database) -> None:
-    """Make room for an import; what is left of an earlier one goes."""
+    """Make room for an import; what is left of an earlier one goes. Nobody else sees it, and it goes with us."""
     with database.writing() as connection:
-        for table in (_REQUESTS, _EVENTS):
-            table.drop(connection, checkfirst=True)
-            table.create(connection)
+        connection.execute("DROP TABLE IF EXISTS temp.imported")
+        connection.execute(f"CREATE TEMPORARY TABLE imported AS SELECT {_COLUMNS} FROM requests WHERE false")  # noqa: S608
 
 
-def bring(database: Database, entries: Sequence[Entry]) -> None:
+def bring(database: Database, rows: Sequence[Row]) -> None:
     """Put some of it beside the tables."""
     with database.writing() as connection:
-        add(connection, entries, _ADD)
+        add(connection, rows, "imported")
 
 
 def merge(database: Database, lines: Sequence[HostLine], expected: Counts) -> Counts | None:
@@ -51,21 +40,16 @@ def merge(database: Database, lines: Sequence[HostLine], expected: Counts) -> Co
     A host that is there gets what the import says of it; its key stays where the import has none.
     """
     with database.writing() as connection:
-        for table, count in ((_REQUESTS, expected.requests), (_EVENTS, expected.events)):
-            if connection.execute(select(func.count()).select_from(table)).scalar() != count:
-                return None
-        added = []
-        for table, (brought, names) in _SAME.items():
-            there = exists().where(*(table.c[name] == brought.c[name] for name in names))
-            columns = [column.name for column in brought.columns]
-            added.append(connection.execute(insert(table).from_select(columns, select(brought).where(~there))).rowcount)
-        before = connection.execute(select(func.count()).select_from(hosts)).scalar_one()
+        count = "SELECT count(*) FROM "
+        if connection.execute(f"{count} imported").fetchone()[0] != expected.requests:
+            return None
+        requests = connection.execute(_NEW).rowcount
+        (before,) = connection.execute(f"{count} hosts").fetchone()
         for line in lines:
             row = msgspec.structs.asdict(line) | {"settings": msgspec.json.encode(line.settings).decode()}
             if line.api_key is msgspec.UNSET:
                 del row["api_key"]
-            new = put(hosts).values({"api_key": ""} | row)
-            connection.execute(new.on_conflict_do_update(index_elements=["id"], set_=row))
-        after = connection.execute(select(func.count()).select_from(hosts)).scalar_one()
+            put_host(connection, row)
+        (after,) = connection.execute(f"{count} hosts").fetchone()
     begin(database)
-    return Counts(after - before, *added)
+    return Counts(after - before, requests)

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy.dialects.sqlite import insert as put
 
 from solar.errors import InvalidSettings
-from solar.store.database import Database, remember, row_of_host
+from solar.store.database import Database, put_host, remember, row_of_host
 from solar.store.facts import Host, iso
-from solar.store.tables import hosts
 
 _KEY = "hosts.json"  # in meta
 
@@ -53,7 +51,8 @@ def adopt(database: Database, path: Path) -> tuple[int, str | None]:
     now: dict[str, Any] = {"at": iso(int(time.time() * 1000))}
     with database.writing() as connection:
         for host in found:
-            connection.execute(put(hosts).values(row_of_host(host)).on_conflict_do_nothing())
+            if connection.execute("SELECT 1 FROM hosts WHERE id = ?", (host.id,)).fetchone() is None:
+                put_host(connection, row_of_host(host))
         remember(connection, _KEY, now | ({"broken": stamp} if wrong else {"hosts": len(found)}))
     return len(found), wrong
 

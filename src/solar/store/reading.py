@@ -1,29 +1,45 @@
-"""Questions to the database, for the one thread that reads. It brings SQLAlchemy, so it is imported in that thread."""
+"""Questions to the database, for the one thread that reads."""
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Select, case, func, select
-from sqlalchemy.exc import DBAPIError
 
 from solar.store.archive import line_of
 from solar.store.asking import Asked, Told, total
-from solar.store.database import connect, plain_errors
-from solar.store.facts import Entry, Host, RequestSummary, RoutingEvent
+from solar.store.facts import COLUMNS, Host, RequestSummary, iso, of_row
 from solar.store.place import BUSY_SECONDS
-from solar.store.tables import events, hosts, requests
 
 LONGEST = 10.0  # seconds that a question may take
 _LOOK_EVERY = 10_000  # steps of SQLite's machine between two looks at the clock
 
-_REQUEST = tuple(column for column in requests.columns if column.name != "id")
+_REQUEST = f"SELECT {', '.join(COLUMNS)} FROM requests"  # noqa: S608
+_KINDS = "request_type, status, coalesce(resolved_model, model), host_id, host_name"
+_TALLIES = (  # see asking.Tally
+    f"SELECT {_KINDS}, count(*), sum(attempts > 1), coalesce(sum(prompt_tokens), 0), count(prompt_tokens),"  # noqa: S608
+    " coalesce(sum(completion_tokens), 0), count(completion_tokens), sum(duration_us) / 1e6 FROM requests"
+)
+# As the index on them has it, so that SQLite knows it again.
+_IN_TROUBLE = "(status <> 'success' OR attempts > 1)"
+
+
+class Happened(NamedTuple):
+    """One thing on a request's way."""
+
+    at_ms: int
+    type: str  # request_start, request_routed, ...
+    data: object  # for JSON
+
+
+Telling = Callable[[RequestSummary], Iterable[Happened]]
 
 
 class Reader:
@@ -32,15 +48,17 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self._until = 0.0
         self._path = path
-        self._connection = connect(self._open, "BEGIN")
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        connect = sqlite3.connect
+        self._connection = connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        self._connection.set_progress_handler(lambda: time.monotonic() > self._until, _LOOK_EVERY)
 
     def __repr__(self) -> str:
         return f"<Reader {self._path}>"
 
     def close(self) -> None:
         """Give the file back."""
-        with suppress(DBAPIError):  # a broken one is rid of its file as well
-            self._connection.close()
+        self._connection.close()
 
     def give_up(self) -> None:
         """Let the question that is being answered fail at once. For any thread."""
@@ -49,109 +67,100 @@ class Reader:
     def hosts(self) -> tuple[Host, ...]:
         """All of them, the first registered first."""
         with self._asking() as connection:
-            rows = connection.execute(select(hosts).order_by(hosts.c.created_ms, hosts.c.id)).all()
-        return tuple(Host(**(row._asdict() | {"settings": msgspec.json.decode(row.settings)})) for row in rows)
+            rows = connection.execute(
+                "SELECT id, name, url, api_key, created_ms, settings FROM hosts ORDER BY created_ms, id"
+            ).fetchall()
+        return tuple(
+            Host(host_id, name, url, key, created_ms, msgspec.json.decode(settings))
+            for host_id, name, url, key, created_ms, settings in rows
+        )
 
     def requests(self, asked: Asked) -> Told:
         """One page, and how many there are in all."""
         with self._asking() as connection:
-            found = connection.execute(select(func.count()).select_from(matching(asked).subquery())).scalar_one()
-            rows = connection.execute(page(asked)).all()
-        return asked.answer_requests(found, [_request(row).as_json() for row in rows])
+            (found,) = connection.execute(*counting(asked)).fetchone()
+            rows = connection.execute(*page(asked)).fetchall()
+        return asked.answer_requests(found, [of_row(row).as_json() for row in rows])
 
     def stats(self, asked: Asked) -> Told:
         """What all of them make together."""
         with self._asking() as connection:
-            rows = connection.execute(tallies(asked)).all()
-        return asked.answer_stats(total(map(tuple, rows)))
+            return asked.answer_stats(total(connection.execute(*tallies(asked))))
 
-    def events(self, asked: Asked) -> Told:
-        """The newest, the oldest of them first."""
+    def events(self, asked: Asked, telling: Telling) -> Told:
+        """The newest that `telling` finds in what ended, the oldest of them first."""
+        newest: list[tuple[int, int, Happened]] = []
+        turn = count(0, -1)  # of two at one time the first told is the older one, and rows come the newest first
         with self._asking() as connection:
-            rows = connection.execute(recent(asked)).all()
-        return asked.answer_events([_event(row).as_json() for row in reversed(rows)])
+            for row in connection.execute(*in_order(asked)):
+                summary = of_row(row)
+                if len(newest) == asked.limit and newest[0][0] >= summary.ended_ms:
+                    break  # nothing that is older can be newer than these
+                for happened in reversed(tuple(telling(summary))):
+                    if happened.type in asked.types or not asked.types:
+                        add = heapq.heappush if len(newest) < asked.limit else heapq.heappushpop
+                        add(newest, (happened.at_ms, next(turn), happened))
+        items = [{"type": one.type, "timestamp": iso(one.at_ms), "data": one.data} for _, _, one in sorted(newest)]
+        return asked.answer_events(items)
 
-    def lines(self, kind: type[Entry], row_id: int, most: int) -> tuple[list[bytes], int]:
-        """The next entries behind the row with that id, as an export has them; and the last one's id."""
-        table = requests if kind is RequestSummary else events
+    def lines(self, row_id: int, most: int) -> tuple[list[bytes], int]:
+        """The next requests behind the row with that id, as an export has them; and the last one's id."""
+        question = f"{_REQUEST.replace('SELECT', 'SELECT id,')} WHERE id > ? ORDER BY id LIMIT ?"
         with self._asking() as connection:
-            rows = connection.execute(select(table).where(table.c.id > row_id).order_by(table.c.id).limit(most)).all()
-        made = _request if kind is RequestSummary else _event
-        return [line_of(made(row[1:])) for row in rows], rows[-1].id if rows else row_id
+            rows = connection.execute(question, (row_id, most)).fetchall()
+        return [line_of(of_row(row[1:])) for row in rows], rows[-1][0] if rows else row_id
 
     @contextmanager
-    def _asking(self) -> Iterator[Connection]:
+    def _asking(self) -> Iterator[sqlite3.Connection]:
         self._until = time.monotonic() + LONGEST
-        with plain_errors(), self._connection.begin():
+        self._connection.execute("BEGIN")
+        try:
             yield self._connection
-
-    def _open(self) -> sqlite3.Connection:
-        uri = f"{self._path.absolute().as_uri()}?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        connection.set_progress_handler(lambda: time.monotonic() > self._until, _LOOK_EVERY)
-        return connection
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
 
 
-def matching(asked: Asked) -> Select[tuple[int]]:
-    """The ids of the requests that are asked for."""
-    columns = requests.c
-    wanted = select(columns.id).where(columns.ended_ms >= asked.since_ms, columns.ended_ms < asked.until_ms)
-    for column, value in (
-        (columns.status, asked.status),
-        (columns.request_type, asked.request_type),
-        (columns.model, asked.model),
-        (columns.host_id, asked.host_id),
-    ):
-        if value is not None:
-            wanted = wanted.where(column == value)
-    return wanted
+Question = tuple[str, list[Any]]
 
 
-def page(asked: Asked) -> Select[Any]:
-    """One page of them, the newest first. The index alone finds them, so that late pages cost no more rows."""
-    order = requests.c.ended_ms.desc(), requests.c.id.desc()
-    ids = matching(asked).order_by(*order).limit(asked.limit).offset((asked.page - 1) * asked.limit)
-    return select(*_REQUEST).where(requests.c.id.in_(ids)).order_by(*order)
+def counting(asked: Asked) -> Question:
+    """How many requests are asked for."""
+    where, values = _matching(asked)
+    return f"SELECT count(*) FROM requests {where}", values  # noqa: S608
 
 
-def tallies(asked: Asked) -> Select[Any]:
-    """One row for each kind of request: see asking.Tally."""
-    columns = requests.c
-    kinds = (
-        columns.request_type,
-        columns.status,
-        func.coalesce(columns.resolved_model, columns.model),
-        columns.host_id,
-        columns.host_name,
-    )
-    wanted = matching(asked).with_only_columns(
-        *kinds,
-        func.count(),
-        func.sum(case((columns.attempts > 1, 1), else_=0)),
-        func.coalesce(func.sum(columns.prompt_tokens), 0),
-        func.count(columns.prompt_tokens),
-        func.coalesce(func.sum(columns.completion_tokens), 0),
-        func.count(columns.completion_tokens),
-        func.sum(columns.duration_s),
-    )
-    return wanted.group_by(*kinds)
+def page(asked: Asked) -> Question:
+    """One page of them, the newest first. What stands before it is skipped without being read."""
+    where, values = _matching(asked)
+    order = "ORDER BY ended_ms DESC, id DESC"
+    ids = f"SELECT id FROM requests {where} {order} LIMIT ? OFFSET ?"  # noqa: S608
+    return f"{_REQUEST} WHERE id IN ({ids}) {order}", [*values, asked.limit, (asked.page - 1) * asked.limit]
 
 
-def recent(asked: Asked) -> Select[Any]:
-    """The newest events that are asked for, the newest first."""
-    columns = events.c
-    wanted = select(columns.id).where(columns.at_ms >= asked.since_ms, columns.at_ms < asked.until_ms)
-    if asked.types:
-        wanted = wanted.where(columns.type.in_(asked.types))
-    order = columns.at_ms.desc(), columns.id.desc()
-    ids = wanted.order_by(*order).limit(asked.limit)
-    return select(columns.type, columns.at_ms, columns.data).where(columns.id.in_(ids)).order_by(*order)
+def tallies(asked: Asked) -> Question:
+    """One row for each kind of request."""
+    where, values = _matching(asked)
+    return f"{_TALLIES} {where} GROUP BY {_KINDS}", values
 
 
-def _request(row: Sequence[Any]) -> RequestSummary:
-    return RequestSummary(**dict(zip(RequestSummary.__struct_fields__, row, strict=True)))
+def in_order(asked: Asked) -> Question:
+    """All of them, the newest first; only what went wrong where only that is asked for."""
+    where, values = _matching(asked)
+    if asked.only_trouble:
+        where += f" AND {_IN_TROUBLE}"
+    return f"{_REQUEST} {where} ORDER BY ended_ms DESC, id DESC", values
 
 
-def _event(row: Sequence[Any]) -> RoutingEvent:
-    kind, at_ms, data = row
-    return RoutingEvent(kind, at_ms, msgspec.json.decode(data))
+def _matching(asked: Asked) -> Question:
+    filters = {
+        "status": asked.status,
+        "request_type": asked.request_type,
+        "model": asked.model,
+        "host_id": asked.host_id,
+    }
+    wanted = {name: value for name, value in filters.items() if value is not None}
+    where = "".join(f" AND {name} = ?" for name in wanted)
+    if asked.status not in (None, "success"):
+        where += f" AND {_IN_TROUBLE}"
+    return f"WHERE ended_ms >= ? AND ended_ms < ?{where}", [asked.since_ms, asked.until_ms, *wanted.values()]

@@ -6,30 +6,32 @@ import asyncio
 import logging
 import math
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from solar.errors import StoreFailed
 from solar.store.backlog import Backlog
 from solar.store.connections import LEAVE, Connections, now_ms
-from solar.store.facts import Entry
-
-if TYPE_CHECKING:
-    from solar.store.database import Database
+from solar.store.database import Database, RowsOf
 
 GATHER = 0.25  # seconds that an entry waits for others, to be written with them
-BATCH = 500  # entries that are written together
+BATCH = 1000  # entries that are written together
 PRUNE_EVERY = 3600.0  # seconds between two looks for what is too old
-PRUNE_STEP = 1000  # rows of a table that are deleted together
+PRUNE_STEP = 1000  # rows that are deleted together
 
 
 class Recorder:
     """The one that takes from the backlog. Its methods are for the thread of the loop that it runs in."""
 
     def __init__(
-        self, connections: Connections, backlog: Backlog, retention_days: float | None, log: logging.Logger
+        self,
+        connections: Connections,
+        backlog: Backlog,
+        rows_of: RowsOf,
+        retention_days: float | None,
+        log: logging.Logger,
     ) -> None:
         self._connections = connections
         self._backlog = backlog
+        self._rows_of = rows_of
         self._retention_days = retention_days
         self._log = log
         self._wake = connections.changed
@@ -41,7 +43,7 @@ class Recorder:
     def __repr__(self) -> str:
         return f"<Recorder {self._backlog!r}>"
 
-    def push(self, entry: Entry) -> None:
+    def push(self, entry: object) -> None:
         """Take an entry: O(1), and nothing is waited for."""
         waiting = self._backlog.push(entry)
         if waiting == 1 or waiting == BATCH:
@@ -56,18 +58,11 @@ class Recorder:
         self._wake.set()
         await written
 
-    async def prune(self, days: float) -> int:
-        """Delete what is older, in small steps; returns how many entries that were. Raises StoreFailed."""
-        before, removed, step = _days_ago(days), 0, 1
-        while step:
-            step = await self._connections.do(lambda database: database.prune(before, PRUNE_STEP))
-            removed += step
-        return removed
-
     async def run(self) -> None:
         """Write what comes in until stop(); then write the rest. Cancelled, it ends at once."""
         try:
             async with asyncio.timeout(None) as self._end:
+                self._connections.begin()
                 while not self._stopping:
                     await self._step()
                     await self._rest()
@@ -92,6 +87,8 @@ class Recorder:
         """Write what waits, and delete a little of what is too old. What can't be done now is done after a pause."""
         asked = len(self._flushes)
         left = len(self._backlog) if asked or all_of_it else min(BATCH, len(self._backlog))
+        if self._connections.unused and not (asked or left):
+            return
         try:
             if not left:
                 await self._connections.do(_nothing)  # it may not be open yet
@@ -107,7 +104,7 @@ class Recorder:
         """Write the oldest entries; how many. If that fails they go back to their place."""
         batch = self._backlog.take(BATCH)
         try:
-            unfit = await self._connections.do(lambda database: database.write(batch))
+            unfit = await self._connections.do(lambda database: database.write(batch, self._rows_of))
         except StoreFailed:
             self._backlog.give_back(batch)
             raise
@@ -118,9 +115,10 @@ class Recorder:
 
     async def _prune_some(self) -> None:
         now = asyncio.get_running_loop().time()
-        if self._retention_days is None or now < self._next_prune:
+        if now < self._next_prune:
             return
-        before = _days_ago(self._retention_days)
+        days = self._retention_days
+        before = None if days is None else now_ms() - int(days * 86_400_000)
         if not await self._connections.do(lambda database: database.prune(before, PRUNE_STEP)):
             self._next_prune = now + PRUNE_EVERY
 
@@ -135,7 +133,7 @@ class Recorder:
                 return
             else:
                 entry_since = min(entry_since, loop.time()) if self._backlog else math.inf
-                until = min(entry_since + GATHER, math.inf if self._retention_days is None else self._next_prune)
+                until = min(entry_since + GATHER, math.inf if self._connections.unused else self._next_prune)
             if until <= loop.time():
                 return
             self._wake.clear()
@@ -157,7 +155,3 @@ class Recorder:
 
 def _nothing(_: Database) -> None:
     """Opening is all that is wanted."""
-
-
-def _days_ago(days: float) -> int:
-    return now_ms() - int(days * 86_400_000)

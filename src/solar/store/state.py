@@ -10,6 +10,7 @@ from solar.errors import SolarError
 from solar.store.facts import iso
 
 Kind = Literal[
+    "unused",  # nothing was kept yet, and there is no file
     "opening",
     "ok",
     "behind",  # nothing is wrong with the database; entries wait longer than they should

@@ -1,4 +1,4 @@
-"""The store: durable records of hosts, requests and events, that no request ever waits for."""
+"""The store: durable records of hosts and of requests that ended, that no request ever waits for."""
 
 from __future__ import annotations
 
@@ -8,46 +8,50 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from solar.errors import MissingExtra, StoreFailed
-from solar.store import archive
+from solar.errors import StoreFailed
+from solar.store import archive, importing
 from solar.store.archive import Counts, HostLine
 from solar.store.asking import Asked, Told
 from solar.store.backlog import Backlog
 from solar.store.connections import Connections, now_ms
-from solar.store.facts import Entry, Host, RequestSummary, RoutingEvent
+from solar.store.database import RowsOf
+from solar.store.facts import Host, RequestSummary, Row, row_of
+from solar.store.reading import Reader, Telling
 from solar.store.recorder import Recorder
 from solar.store.state import StoreState
 
-if TYPE_CHECKING:
-    from solar.store.database import Database
-    from solar.store.reading import Reader
-
 CHUNK = 1000  # entries that an export reads, and an import writes, together
+
+
+def rows_of_summaries(summaries: Sequence[RequestSummary]) -> list[Row]:
+    """What a store makes of what it records, unless it is told otherwise."""
+    return [row_of(summary) for summary in summaries]
 
 
 class Store:
     """Durable records in `data_dir`/solar.db. Somebody must run() it; its methods are for the thread of that loop.
 
-    Whatever happens to the disk, the gateway goes on: at most `limit` entries wait to be written, the oldest are given
-    up for new ones, and `state` tells. Raises MissingExtra.
+    What is recorded becomes rows in the writer's thread, by `rows_of`. Whatever happens to the disk, the gateway goes
+    on: at most `limit` entries wait to be written, the oldest are given up for new ones, and `state` tells.
+    Requests are kept for `retention_days`, and while all take no more than `bytes_kept`; None: for ever, all.
     """
 
     def __init__(
-        self, data_dir: Path, *, log: logging.Logger, retention_days: float | None = 365.0, limit: int = 10_000
+        self,
+        data_dir: Path,
+        *,
+        log: logging.Logger,
+        retention_days: float | None = 365.0,
+        bytes_kept: int | None = None,
+        rows_of: RowsOf = rows_of_summaries,
+        limit: int = 10_000,
     ) -> None:
-        if absent := [name for name in ("sqlalchemy", "alembic") if find_spec(name) is None]:
-            raise MissingExtra(
-                f"the store needs packages that are not installed ({', '.join(absent)}); "
-                "install them with the extra 'server', from the checkout: pip install '.[server]'"
-            )
         self.path = data_dir / "solar.db"
         self._backlog = Backlog(limit)
-        self._connections = Connections(self.path, data_dir / "hosts.json", self._backlog, log)
-        self._recorder = Recorder(self._connections, self._backlog, retention_days, log)
+        self._connections = Connections(self.path, data_dir / "hosts.json", self._backlog, log, bytes_kept)
+        self._recorder = Recorder(self._connections, self._backlog, rows_of, retention_days, log)
         self._importing = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -60,16 +64,14 @@ class Store:
         backlog = self._backlog
         return replace(self._connections.state, waiting=len(backlog) + backlog.taken, lost=backlog.lost)
 
-    def record(self, summary: RequestSummary) -> None:
-        """Keep a request that ended. Waits for nothing."""
-        self._recorder.push(summary)
-
-    def event(self, event: RoutingEvent) -> None:
-        """Keep what happened on a request's way. Waits for nothing; its data must not change any more."""
-        self._recorder.push(event)
+    def record(self, ended: object) -> None:
+        """Keep a request that ended. Waits for nothing; it must not change any more."""
+        self._recorder.push(ended)
 
     async def hosts(self) -> tuple[Host, ...]:
         """All hosts, the first registered first. Raises StoreFailed."""
+        if self._connections.unused:
+            return ()
         return await self._connections.ask(lambda reader: reader.hosts())
 
     async def put_host(self, host: Host) -> None:
@@ -104,10 +106,15 @@ class Store:
         asked = Asked(since_ms, until_ms, request_type=request_type)
         return await self._connections.ask(lambda reader: reader.stats(asked))
 
-    async def events(self, since_ms: int, until_ms: int, *, types: Sequence[str] = (), limit: int = 1000) -> Told:
-        """`/gateway/events/recent`: the newest of that time, the oldest of them first. No types: all."""
+    async def events(
+        self, telling: Telling, since_ms: int, until_ms: int, *, types: Sequence[str] = (), limit: int = 1000
+    ) -> Told:
+        """`/gateway/events/recent`: the newest that `telling` finds in requests that ended in that time.
+
+        The oldest of them comes first. No types: all. `telling` is called in the reader's thread.
+        """
         asked = Asked(since_ms, until_ms, types=tuple(types), limit=limit)
-        return await self._connections.ask(lambda reader: reader.events(asked))
+        return await self._connections.ask(lambda reader: reader.events(asked, telling))
 
     async def export(self, *, keys: bool = False) -> AsyncIterator[bytes]:
         """Everything as JSON lines; the hosts' keys only if asked for. Raises StoreFailed."""
@@ -115,83 +122,51 @@ class Store:
             await self.flush()
         hosts = await self.hosts()
         yield archive.first_line(now_ms()) + b"".join(archive.line_of(host, keys=keys) for host in hosts)
-        counts = []
-        for kind in (RequestSummary, RoutingEvent):
-            last, count = 0, 0
-            while True:
-                lines, last = await self._connections.ask(partial(_lines, kind, last))
-                if not lines:
-                    break
-                count += len(lines)
-                yield b"".join(lines)
-            counts.append(count)
-        yield archive.last_line(Counts(len(hosts), *counts))
+        last, count = 0, 0
+        while True:
+            lines, last = await self._connections.ask(partial(Reader.lines, row_id=last, most=CHUNK))
+            if not lines:
+                break
+            count += len(lines)
+            yield b"".join(lines)
+        yield archive.last_line(Counts(len(hosts), count))
 
     async def import_(self, pieces: AsyncIterable[bytes]) -> Counts:
         """Take over an export: all of it or nothing, and nothing twice. Returns what was new.
 
         Raises InvalidRequest where it is no whole export, and StoreFailed.
         """
-        unpacking, hosts, entries = archive.Unpacking(), list[HostLine](), list[Entry]()
+        unpacking, hosts, rows = archive.Unpacking(), list[HostLine](), list[Row]()
         async with self._importing:
-            await self._connections.do(_begin)
+            await self._connections.do(importing.begin)
             async for piece in pieces:
                 for part in unpacking.feed(piece):
                     if isinstance(part, HostLine):
                         hosts.append(part)
                     else:
-                        entries.append(part)
-                if len(entries) >= CHUNK:
-                    await self._connections.do(partial(_bring, entries))
-                    entries = []
+                        rows.append(row_of(part))
+                if len(rows) >= CHUNK:
+                    await self._connections.do(partial(importing.bring, rows=rows))
+                    rows = []
             counts = unpacking.finish()
-            await self._connections.do(partial(_bring, entries))
-            added = await self._connections.do(partial(_merge, hosts, counts))
+            await self._connections.do(partial(importing.bring, rows=rows))
+            added = await self._connections.do(partial(importing.merge, lines=hosts, expected=counts))
         if added is None:
             raise StoreFailed("the database failed during the import; nothing was imported, try again")
         return added
-
-    async def prune(self, days: float) -> int:
-        """Delete what is older, in small steps; returns how many entries that were. Raises StoreFailed."""
-        return await self._recorder.prune(days)
 
     async def flush(self) -> None:
         """Return once all that was recorded until now is on disk, or was given up. Raises StoreFailed."""
         await self._recorder.flush()
 
     async def opened(self) -> None:
-        """Return once the database can be read, however long that takes."""
+        """Return once the database can be read, however long that takes; at once where there is none yet."""
         await self._connections.opened.wait()
 
     async def run(self) -> None:
-        """Open the database and write what comes in until stop(); then write the rest. Cancelled, it ends at once."""
+        """Write what comes in until stop(); then write the rest. Cancelled, it ends at once."""
         await self._recorder.run()
 
     def stop(self) -> None:
         """Let run() come to its end."""
         self._recorder.stop()
-
-
-def _lines(kind: type[Entry], last: int, reader: Reader) -> tuple[list[bytes], int]:
-    return reader.lines(kind, last, CHUNK)
-
-
-# In the writer's thread, and so is what they import: it brings SQLAlchemy.
-
-
-def _begin(database: Database) -> None:
-    from solar.store import importing
-
-    importing.begin(database)
-
-
-def _bring(entries: Sequence[Entry], database: Database) -> None:
-    from solar.store import importing
-
-    importing.bring(database, entries)
-
-
-def _merge(hosts: Sequence[HostLine], counts: Counts, database: Database) -> Counts | None:
-    from solar.store import importing
-
-    return importing.merge(database, hosts, counts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from solar.control.api.asking import Answer, Asked, Desk, Operation, Parameter, only, told
+from solar.control.records import events_of
 from solar.errors import InvalidRequest
 
 EVENT_TYPES = ("request_start", "request_routed", "request_reroute", "request_success", "request_error")
@@ -62,7 +63,8 @@ async def events(desk: Desk, asked: Asked) -> Answer:
     if unknown := [name for name in types if name not in EVENT_TYPES]:
         known = ", ".join(EVENT_TYPES)
         raise InvalidRequest(f"there are no events of the type {unknown[0][:50]!r}; there are: {known}", param="types")
-    return told(await desk.store.events(since, until, types=types, limit=_whole(asked, "limit", 1000)))
+    limit = _whole(asked, "limit", 1000)
+    return told(await desk.store.events(events_of, since, until, types=types, limit=limit))
 
 
 async def state(desk: Desk, asked: Asked) -> Answer:
