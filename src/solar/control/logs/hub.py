@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from solar.control.logs.items import Contact, Key, Place
 from solar.control.logs.log import Log
@@ -15,8 +16,7 @@ from solar.wire.lines import Entry
 from solar.wire.redact import masking
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """How much is kept."""
 
     logs: int = 1000
@@ -33,7 +33,7 @@ class LogHub:
     read by nobody and was quiet for longest. One event loop uses it; `clock` counts seconds.
     """
 
-    def __init__(self, limits: Limits = Limits(), clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: Limits = Limits(), clock: Callable[[], float] = time.monotonic) -> None:  # noqa: B008  # frozen
         self.on_followed: Callable[[Place], None] | None = None  # a log has its first reader
         self.on_left: Callable[[Place], None] | None = None  # a log has no reader any more
         self._limits = limits

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from solar.wire.lines import Line
 
@@ -15,8 +16,7 @@ class Key(NamedTuple):
     instance_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Whose log it is, with the names that people use."""
 
     host_id: str
@@ -30,24 +30,21 @@ class Place:
         return Key(self.host_id, self.instance_id)
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(msgspec.Struct, frozen=True):
     """A line of a log."""
 
     place: Place
     line: Line
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(msgspec.Struct, frozen=True):
     """Lines of a log that this reader does not get: nobody has them any more, or it read too slowly."""
 
     place: Place
     missed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
+class Contact(msgspec.Struct, frozen=True):
     """A log is followed where it is written, from now on; or it is not, and why."""
 
     place: Place

@@ -7,10 +7,11 @@ import logging
 import random
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 from urllib.parse import quote
+
+import msgspec
 
 from solar.control.fleet import Fleet, HostView
 from solar.control.fleet.calls import HostUnreachable, NoStream
@@ -34,8 +35,7 @@ _WRITING = ("starting", "running", "stopping")
 _log = logging.getLogger("solar")
 
 
-@dataclass(frozen=True, slots=True)
-class LogPace:
+class LogPace(msgspec.Struct, frozen=True):
     """Times of the sources, in seconds."""
 
     poll: float = 1.0  # between two looks at a page

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import get_args
+
+import msgspec
 
 from solar.control.logs.items import Key, Place
 from solar.errors import InvalidRequest
@@ -16,8 +17,7 @@ LEVELS: tuple[Level, ...] = get_args(Level)  # the least serious first
 REPLAYED = 100  # lines of each log, unless told
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """Which lines of which logs. What is empty filters nothing."""
 
     hosts: frozenset[str] = frozenset()  # ids or names
@@ -41,13 +41,12 @@ class Wanted:
         return self.level == LEVELS[0] or LEVELS.index(line.level) >= LEVELS.index(self.level)
 
 
-@dataclass(frozen=True, slots=True)
-class Since:
+class Since(msgspec.Struct, frozen=True):
     """From where on: for each log after a line's number, where one is known; else the newest lines, or those since a
     time.
     """
 
-    numbers: Mapping[Key, int] = field(default_factory=dict)
+    numbers: Mapping[Key, int] = {}
     number: int | None = None  # for logs that `numbers` does not name
     at: float | None = None  # seconds since 1970
     replay: int | None = None  # so many of the newest lines; None: all that are held
