@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import msgspec
 
@@ -13,14 +12,7 @@ from solar.control.records import ROUTED, Places, ended_of, iso, reroute_of, rou
 from solar.control.watchers import ROUTING, Watchers
 from solar.core.record import Record, Try
 from solar.edge.hooks import Hooks
-from solar.store import RequestSummary
-from solar.wire.watching import (
-    HostSeen,
-    HostStatus,
-    InitialStatus,
-    RoutingEvent,
-    routing_frame,
-)
+from solar.wire.watching import HostSeen, HostStatus, InitialStatus, RoutingEvent, routing_frame
 
 _SEEN = frozenset({"added", "patched", "status", "link", "memory"})  # changes that the frame of a host shows
 _REQUESTS = ROUTING | {"gateway_request"}
@@ -86,26 +78,29 @@ class RoutingFrames:
         router.on_record = self._over if watched else self._book
 
     def _started(self, record: Record) -> None:
-        self._tell("request_start", record, start_of)
+        if record.endpoint in ROUTED:
+            self._tell("request_start", start_of(summary_of(record, self._places)))
 
     def _routed(self, record: Record) -> None:
-        self._tell("request_routed", record, routed_of)
+        if record.endpoint in ROUTED:
+            self._tell("request_routed", routed_of(summary_of(record, self._places)))
 
     def _rerouted(self, record: Record, _: Try) -> None:
-        self._tell("request_reroute", record, reroute_of)
+        if record.endpoint in ROUTED:
+            self._tell("request_reroute", reroute_of(summary_of(record, self._places)))
 
     def _over(self, record: Record) -> None:
         if self._book is not None:
             self._book(record)
-        self._tell("request_success" if record.end == "success" else "request_error", record, ended_of)
-        if record.endpoint in ROUTED and self._watchers.wants(("gateway_request",)):
-            summary = summary_of(record, self._places)
-            frame = msgspec.json.encode({"type": "gateway_request", "data": summary.as_json()})
-            self._watchers.tell("gateway_request", frame, summary)
+        if record.endpoint not in ROUTED:
+            return
+        summary = summary_of(record, self._places)
+        self._tell("request_success" if summary.status == "success" else "request_error", ended_of(summary))
+        frame = msgspec.json.encode({"type": "gateway_request", "data": summary.as_json()})
+        self._watchers.tell("gateway_request", frame, summary)
 
-    def _tell(self, kind: str, record: Record, frame_of: Callable[[RequestSummary], RoutingEvent]) -> None:
-        if record.endpoint in ROUTED and self._watchers.wants((kind,)):
-            self._watchers.tell(kind, routing_frame(frame_of(summary_of(record, self._places))))
+    def _tell(self, kind: str, event: RoutingEvent) -> None:
+        self._watchers.tell(kind, routing_frame(event))
 
 
 def _now() -> str:
