@@ -33,7 +33,7 @@ async def test_a_host_is_added_listed_shown_changed_and_forgotten(solar: Command
         assert "llama:8b (running)" in shown
         changed = await solar.json("hosts", "set", "studio", "--name", "mac", "--weight", "0.5")
         assert (changed["host"]["name"], changed["host"]["weight"]) == ("mac", 0.5)
-        assert "Host 'mac' removed successfully" in await solar.said("hosts", "rm", "mac", "--yes")
+        assert await solar.said("hosts", "rm", "mac", "--yes") == f"Forgot mac at {one.url}\n"
         assert await solar.json("hosts", "list") == {"hosts": []}
         assert "hosts add NAME URL" in await solar.said("hosts", "list")
 

@@ -53,6 +53,8 @@ async def test_ctrl_c_ends_an_answer_and_then_the_program(solar: Commands, engin
         terminal.type(CTRL_C)
         at = await terminal.shows("> ", after=at)
         await engine.wait_for(lambda: engine.in_flight == 0)
+        terminal.type("no")
+        await terminal.shows("no", after=at)  # the prompt reads, and does not only stand there
         terminal.type(CTRL_C)
         assert await terminal.ended() == 130
     assert "Traceback" not in terminal.text
@@ -61,7 +63,7 @@ async def test_ctrl_c_ends_an_answer_and_then_the_program(solar: Commands, engin
 async def test_an_agent_s_key_is_asked_for_and_not_shown(solar: Commands) -> None:
     async with FakeAgent(api_key=AGENT_KEY) as agent:
         with on_terminal("hosts", "add", "studio", agent.url, env=solar.env) as terminal:
-            await terminal.shows("The agent's key (not shown): ")
+            await terminal.shows("Key of studio: ")
             terminal.type(f"{AGENT_KEY}\n")
             await terminal.shows("Host 'studio' registered successfully; it is online")
             assert await terminal.ended() == 0

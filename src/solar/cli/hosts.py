@@ -110,7 +110,7 @@ def add(
 
     Without --key and --key-file its agent's key is asked for, and not shown.
     """
-    body: dict[str, Any] = {"name": name, "url": url, "api_key": _key_of(key, key_file, asked_for=True)}
+    body: dict[str, Any] = {"name": name, "url": url, "api_key": _key_of(name, key, key_file, asked_for=True)}
     if weight is not None:
         body["weight"] = weight
     _done(client.ask("POST", "/hosts", body, query={"unreachable": "true"} if unreachable else None), as_json)
@@ -141,7 +141,12 @@ def change(
     from solar.cli.client import segment
     from solar.cli.named import find_host
 
-    told = {"name": new_name, "url": new_url, "api_key": _key_of(key, key_file, asked_for=ask_key), "weight": weight}
+    told = {
+        "name": new_name,
+        "url": new_url,
+        "api_key": _key_of(name, key, key_file, asked_for=ask_key),
+        "weight": weight,
+    }
     body = {field: value for field, value in told.items() if value is not None}
     if not body:
         raise click.UsageError("nothing to change: give --name, --agent-url, --key-file, --ask-key or --weight")
@@ -157,11 +162,16 @@ def rm(client: Client, name: str, yes: bool, as_json: bool) -> None:
     """Forget a host. What runs there goes on, and gets no more requests from here."""
     from solar.cli.client import segment
     from solar.cli.named import find_host
+    from solar.cli.show import clean, put_json
 
     host = find_host(client, name)
     if not yes and sys.stdin.isatty():
         click.confirm(f"Forget {host['name']} at {host['url']}?", abort=True, err=True)
-    _done(client.ask("DELETE", f"/hosts/{segment(host['id'])}"), as_json)
+    told = client.ask("DELETE", f"/hosts/{segment(host['id'])}")
+    if as_json:
+        put_json(told)
+    else:
+        print(clean(f"Forgot {host['name']} at {host['url']}"))
 
 
 @hosts.command()
@@ -193,7 +203,7 @@ def running(instances: list[dict[str, Any]], host_id: str) -> str:
     return f"{sum(one['status'] == 'running' for one in own)} of {len(own)}"
 
 
-def _key_of(key: str | None, key_file: str | None, *, asked_for: bool) -> str | None:
+def _key_of(host: str, key: str | None, key_file: str | None, *, asked_for: bool) -> str | None:
     if key is not None and key_file is not None:
         raise click.UsageError("give --key or --key-file, not both")
     if key is not None:
@@ -208,7 +218,7 @@ def _key_of(key: str | None, key_file: str | None, *, asked_for: bool) -> str | 
         return None
     if not sys.stdin.isatty():
         raise click.UsageError("nobody is there to be asked for the agent's key: give --key-file FILE, or - for a pipe")
-    told: str = click.prompt("The agent's key (not shown)", hide_input=True, err=True)
+    told: str = click.prompt(f"Key of {host}", hide_input=True, err=True)
     return told
 
 
