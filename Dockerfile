@@ -18,6 +18,7 @@ RUN python -m venv --without-pip /opt/solar \
 
 FROM ${BASE}
 COPY --from=build /opt/solar /opt/solar
+COPY --from=build /src/scripts/_entrypoint.py /opt/solar/entrypoint.py
 # A new volume takes its owner from here.
 COPY --from=build --chown=10001:10001 /data /data
 # In a container loopback is nobody's: the gateway listens on every address, and makes a key if it is given none.
@@ -27,8 +28,8 @@ USER 10001:10001
 WORKDIR /data
 VOLUME /data
 EXPOSE 8000
-# With another port or with a certificate this is to be overridden.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-c", "import http.client, sys; gateway = http.client.HTTPConnection('127.0.0.1', 8000, timeout=2); gateway.request('GET', '/health'); sys.exit(gateway.getresponse().status != 200)"]
+# With another port than PORT's or with a certificate this is to be overridden.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-c", "import http.client, os, sys; gateway = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('PORT', '8000')), timeout=2); gateway.request('GET', '/health'); sys.exit(gateway.getresponse().status != 200)"]
 # It stops on SIGTERM, and lets what is in flight end first (SOLAR_DRAIN_SECONDS, 30): docker stop --time 35.
-ENTRYPOINT ["solar"]
+ENTRYPOINT ["python", "-I", "/opt/solar/entrypoint.py"]
 CMD ["serve"]

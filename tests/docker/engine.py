@@ -40,6 +40,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="solar-docker-"))
+        self.folder.chmod(0o711)  # who is in the socket's group finds the socket
         self.bridge, self._subnet = make_bridge()
         self._rules = firewall_rules(self._subnet)
         for rule in self._rules:
