@@ -13,6 +13,7 @@ from solar.control.fleet.hosts import HostWatch, Pace
 from solar.control.links import channel, conversation
 from solar.control.links.conversation import Conversation, Over
 from solar.control.links.limits import OF_EACH, Allowance, Anteroom, Seldom
+from solar.control.links.socketlinks import _Knock
 from solar.store import Host
 from solar.wire.channel import NotRegistered
 from solar.wire.instances import Instance, Listing
@@ -40,6 +41,14 @@ def test_what_is_beyond_the_allowance_is_paid_for_with_time() -> None:
     assert allowance.spend(1000 - OF_EACH, 2.0) == 1.0
     assert allowance.spend(0, 1000.0) == 0  # what was saved up is no more than the burst
     assert allowance.spend(10_000, 1000.0) == pytest.approx(0.2)
+
+
+def test_all_links_together_may_say_no_more_than_is_shared() -> None:
+    shared = Allowance(rate=1000, burst=1000)
+    one, two = (Allowance(rate=1000, burst=10_000, shared=shared) for _ in range(2))
+    assert one.spend(900 - OF_EACH, 0.0) == 0
+    assert two.spend(1100 - OF_EACH, 0.0) == 1.0
+    assert one.spend(0, 2.0) == 0
 
 
 def test_a_frame_counts_though_it_is_empty() -> None:
@@ -134,13 +143,15 @@ class Taking:
     def __init__(self) -> None:
         self.taken_ = 0
 
+    def allowance(self) -> Allowance:
+        return Allowance(rate=1, burst=100 * OF_EACH)
+
     def taken(self, watch: HostWatch, link: Conversation, message: object) -> bool:
         self.taken_ += 1
         return True
 
 
-async def test_who_says_too_much_is_not_read_and_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel, "Allowance", lambda: Allowance(rate=1, burst=100 * OF_EACH))
+async def test_who_says_too_much_is_not_read_and_others_have_their_turn() -> None:
     wire, taking, turns = Wire(), Taking(), 0
     wire.again = json.dumps({"type": "x"})
     agent = wire.agent
@@ -156,6 +167,34 @@ async def test_who_says_too_much_is_not_read_and_others_have_their_turn(monkeypa
     agent.end("enough")
     with pytest.raises(Over):
         await flood
+
+
+async def test_who_says_too_much_over_socketio_is_not_read() -> None:
+    wire = Wire()
+    wire.again = "42"
+    knock = _Knock(wire.receive, wire.send, "a", Allowance(rate=1, burst=10 * OF_EACH))
+    await knock.receive()
+    knock.watch = watch_of()
+
+    async def read() -> None:
+        while (await knock.receive())["type"] == "websocket.receive":
+            pass
+
+    reading = asyncio.get_running_loop().create_task(read())
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert wire.heard < 12
+    knock.agent.end("enough")
+    await reading
+
+
+async def test_who_never_reads_socketio_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "SEND_SECONDS", 0.01)
+    wire = Wire()
+    wire.reads = False
+    knock = _Knock(wire.receive, wire.send, "a", Allowance())
+    with pytest.raises(OSError, match="does not read"):
+        await knock.send({"type": "websocket.send", "text": "2"})
 
 
 def instances(*ids: str) -> InstancesUpdate:

@@ -6,7 +6,6 @@ import asyncio
 
 from solar.control.fleet.hosts import HostWatch
 from solar.control.links.conversation import Conversation, Over
-from solar.control.links.limits import Allowance
 from solar.control.links.links import Links, acknowledged
 from solar.wire.channel import (
     KEEPALIVE_SECONDS,
@@ -66,7 +65,7 @@ async def _refuse(agent: Conversation, why: str) -> None:
 
 async def _listen(links: Links, watch: HostWatch, agent: Conversation) -> None:
     """Raises Over at the end."""
-    allowance, now = Allowance(), asyncio.get_running_loop().time
+    allowance, now = links.allowance(), asyncio.get_running_loop().time
     frames = 0
     while True:
         try:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from solar.wire.channel import CROWDED, NotRegistered
 
 MOST, OF_ONE = 256, 64  # connections that have not registered yet: in all, of one address
-BYTES_PER_SECOND, BURST = 1 << 20, 8 << 20  # of one link
+BYTES_PER_SECOND, BURST = 1 << 20, 2 << 20  # of one link
+ALL_BYTES_PER_SECOND, ALL_BURST = 4 << 20, 8 << 20  # of all together
 OF_EACH = 100  # bytes that a frame counts, however small it is
 
 
@@ -40,11 +41,14 @@ class Anteroom:
 class Allowance:
     """How much a link may say. What is beyond is read later, so that its agent has to wait."""
 
-    __slots__ = ("_at", "_burst", "_left", "_rate")
+    __slots__ = ("_at", "_burst", "_left", "_rate", "_shared")
 
-    def __init__(self, rate: float = BYTES_PER_SECOND, burst: float = BURST) -> None:
+    def __init__(
+        self, rate: float = BYTES_PER_SECOND, burst: float = BURST, *, shared: Allowance | None = None
+    ) -> None:
         self._rate, self._burst = rate, burst
         self._left, self._at = burst, 0.0
+        self._shared = shared  # with all other links
 
     def __repr__(self) -> str:
         return f"<Allowance {self._left:.0f} of {self._burst:.0f} bytes left>"
@@ -53,7 +57,8 @@ class Allowance:
         """Count a frame of `size`; returns the seconds to wait before the next one is read."""
         self._left = min(self._burst, self._left + (now - self._at) * self._rate) - size - OF_EACH
         self._at = now
-        return max(0.0, -self._left / self._rate)
+        pause = max(0.0, -self._left / self._rate)
+        return pause if self._shared is None else max(pause, self._shared.spend(size, now))
 
 
 class Seldom:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from solar.control.fleet import Fleet
 from solar.control.fleet.fleet import PATIENCE
 from solar.control.fleet.hosts import HostWatch, Link
-from solar.control.links.limits import Anteroom, Seldom
+from solar.control.links.limits import ALL_BURST, ALL_BYTES_PER_SECOND, Allowance, Anteroom, Seldom
 from solar.errors import InvalidRequest
 from solar.store.facts import iso
 from solar.wire.channel import PASSED_ON, passed_on
@@ -79,6 +79,7 @@ class Links:
         self._lines = lines
         self._watchers = watchers
         self._anteroom = Anteroom()
+        self._all = Allowance(ALL_BYTES_PER_SECOND, ALL_BURST)
         self._seldom = Seldom()
         self._socketio: SocketLinks | None = None
         self._loading = asyncio.Lock()
@@ -89,6 +90,10 @@ class Links:
     def knocking(self, address: str) -> AbstractContextManager[None]:
         """While somebody from `address` registers. Raises NotRegistered where too many do."""
         return self._anteroom.entered(address)
+
+    def allowance(self) -> Allowance:
+        """How much one more link may say."""
+        return Allowance(shared=self._all)
 
     async def whose(self, api_key: str, called: str | None) -> HostWatch:
         """The host of an agent; right after the start, once the hosts were read. Raises NotRegistered, with what to

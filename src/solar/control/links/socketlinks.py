@@ -57,7 +57,7 @@ class SocketLinks:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, until it ends. Raises NotRegistered where there are too many."""
         peer = scope.get("client")
-        knock = _Knock(receive, send, peer[0] if peer else "")
+        knock = _Knock(receive, send, peer[0] if peer else "", self._links.allowance())
         with knock.anteroom:
             knock.anteroom.enter_context(self._links.knocking(knock.address))
             try:
@@ -106,7 +106,7 @@ class SocketLinks:
 class _Knock:
     """One connection: what it may do before its agent has shown a key, and how it ends."""
 
-    def __init__(self, receive: Receive, send: Send, address: str) -> None:
+    def __init__(self, receive: Receive, send: Send, address: str, allowance: Allowance) -> None:
         self.agent = Conversation(receive, send)
         self.address = address
         self.watch: HostWatch | None = None  # once the agent has shown a key
@@ -115,7 +115,7 @@ class _Knock:
         self._receive, self._send = receive, send
         self._frames = 0
         self._until = time.monotonic() + REGISTRATION_SECONDS
-        self._allowance = Allowance()
+        self._allowance = allowance
 
     async def receive(self) -> Message:
         """ASGI. What may not be said is the end."""
