@@ -169,24 +169,44 @@ async def test_who_comes_back_names_the_last_line_of_each_log(serve: Serve) -> N
             assert [(f["alias"], f["data"]["seq"]) for f in frames if f["type"] == "log"] == [("a", 1), ("b", 2)]
 
 
-async def test_a_link_brings_lines_and_when_it_comes_back_none_is_told_twice(serve: Serve) -> None:
+@pytest.mark.parametrize("dialect", ["v2", "fork"])
+async def test_a_link_brings_lines_and_when_it_comes_back_none_is_told_twice(serve: Serve, dialect: Any) -> None:
     async with serve() as gateway:
         url = f"{gateway.url}/ws/host-channel"
-        async with FakeAgent("v2", control_urls=[url], name="gpu1") as agent:
+        async with FakeAgent(dialect, control_urls=[url], name="gpu1") as agent:
             host = await host_of(gateway, agent)
             (link,) = agent.links
-            await agent.wait_for(lambda: link.acknowledged == 1)
+            await agent.wait_for(lambda: link.acknowledged)
             instance = await agent.add("m")
             async with gateway.open(f"/ws/logs/{host.id}/{instance.id}") as socket:
                 agent.write(instance, "pushed")
                 frames = await until(socket, "pushed")
                 link.cut()
+                await agent.wait_for(lambda: not link.up)
                 agent.write(instance, "in the dark")
                 frames += await until(socket, "in the dark")
-                await agent.wait_for(lambda: link.acknowledged == 2)
+                await agent.wait_for(lambda: link.up)
                 agent.write(instance, "again")
                 frames += await until(socket, "again")
             assert [frame["seq"] for frame in frames] == list(range(len(frames)))
+
+
+@pytest.mark.parametrize("dialect", ["v2", "fork"])
+async def test_an_agent_that_only_a_link_reaches_is_followed(serve: Serve, dialect: Any) -> None:
+    async with (
+        serve() as gateway,
+        FakeAgent(dialect, control_urls=[f"{gateway.url}/ws/host-channel"], name="nat") as agent,
+    ):
+        fleet = gateway.gateway._desk.fleet
+        async with asyncio.timeout(WITHIN):
+            await fleet.ready()
+            await fleet.add(NewHost("nat", "http://127.0.0.1:1", agent.api_key), unreachable=True)
+        async with gateway.open("/ws/logs?host=nat&level=info") as socket:
+            instance = await agent.add("m")
+            agent.write(instance, "from behind")
+            frames = await until(socket, "from behind")
+        assert frames[-1]["alias"] == "m"
+        assert not [frame for frame in frames if frame["type"] == "gap"]
 
 
 async def test_a_reader_that_never_reads_slows_nobody_and_sees_later_what_it_missed(serve: Serve) -> None:
@@ -206,3 +226,30 @@ async def test_a_reader_that_never_reads_slows_nobody_and_sees_later_what_it_mis
             missed = [frame["missed"] for frame in frames if frame["type"] == "gap"]
             assert missed
             assert sum(missed) + sum(frame["type"] == "log" for frame in frames) == written
+
+
+async def test_whoever_leaves_in_whatever_way_is_no_reader_any_more(serve: Serve) -> None:
+    async with FakeAgent("v1") as agent, serve() as gateway:
+        instance = await agent.add("m")
+        host = await host_of(gateway, agent)
+        for path in ("/ws/logs", f"/ws/logs/{host.id}/{instance.id}"):
+            async with gateway.open(path) as socket:
+                await told(socket)
+            async with gateway.open(path) as socket:
+                await told(socket)
+                socket.transport.abort()
+        await gateway.idle()
+        assert "0 readers" in repr(gateway.gateway._desk.logs)
+
+
+@pytest.mark.parametrize("dialect", ["v1", "v2"])
+async def test_a_gateway_that_stops_ends_its_readers_and_its_sources(serve: Serve, dialect: Any) -> None:
+    async with FakeAgent(dialect) as agent:
+        await agent.add("m")
+        async with serve() as gateway:
+            await host_of(gateway, agent)
+            async with gateway.open("/ws/logs?host=gpu1") as socket:
+                await told(socket)
+                gateway.stop()
+                await everything(socket)
+        await agent.wait_for(lambda: not agent.connections)
