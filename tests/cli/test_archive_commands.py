@@ -1,4 +1,6 @@
+import asyncio
 import json
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -65,3 +67,17 @@ def test_a_file_that_is_not_there_is_one_sentence() -> None:
     result = run("import", "absent.jsonl")
     assert (result.exit_code, result.stderr) == (1, "Error: absent.jsonl: no such file or directory\n")
     assert not Path("data").exists()
+
+
+async def test_a_gateway_that_runs_here_asks_imported_hosts_at_once(gateway: Start, here: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (here / "solar.toml").write_text(f'[server]\nport = {port}\napi_keys = ["{GATEWAY_KEY}"]\n')
+    async with FakeAgent(api_key=AGENT_KEY) as agent:
+        commands = Commands(await asyncio.to_thread(gateway))
+        host = {"id": "h", "name": "studio", "url": agent.url, "api_key": AGENT_KEY, "created_ms": 1, "settings": {}}
+        parts = [{"solar_export": 1, "at": "now"}, {"host": host}, {"end": {"hosts": 1, "requests": 0}}]
+        export = "".join(f"{json.dumps(part)}\n" for part in parts)
+        result = await commands.run("import", "-", given=export)
+        assert (result.exit_code, result.stderr) == (0, f"The gateway at {commands.url} has read its hosts again.\n")
+        assert (await commands.json("hosts", "show", "studio"))["host"]["status"] == "online"

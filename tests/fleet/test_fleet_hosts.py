@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -305,3 +306,15 @@ async def test_whatever_changes_meet_disk_and_memory_agree(tmp_path: Path, order
         assert all(getattr(outcome, "status", None) == 404 for outcome in outcomes if isinstance(outcome, Exception))
         assert (fleet.hosts(), await store.hosts()) == ((), ())
         assert (await fleet.add(host_of(agent))).status == "online"
+
+
+async def test_what_an_import_brought_is_watched_once_it_is_read_again(tmp_path: Path) -> None:
+    async with FakeAgent() as one, FakeAgent() as two, stored(tmp_path) as store, running(store) as fleet:
+        known = await fleet.add(host_of(one, "a"))
+        (kept,) = await store.hosts()
+        await store.put_host(replace(kept, name="b", settings={"weight": 2}))
+        await store.put_host(Host("new", "c", two.url, "host-key", 1))
+        await fleet.read_again()
+        await fleet.refresh("new")
+        told = [(view.id, view.name, view.weight, view.status) for view in fleet.hosts()]
+        assert told == [(known.id, "b", 2.0, "online"), ("new", "c", 1.0, "online")]

@@ -15,6 +15,7 @@ from solar.cli.options import configuration_from, json_option
 from solar.errors import SolarError
 
 if TYPE_CHECKING:
+    from solar.cli.client import Client
     from solar.store import Counts, Store
 
 T = TypeVar("T")
@@ -73,12 +74,28 @@ def import_(file: str, data_dir: str | None, as_json: bool) -> None:
         return await store.import_(pieces())
 
     added = _with_store(_directory(data_dir), read, file)
+    client = None if data_dir else _tell_gateway()
     if as_json:
         put_json({"hosts": added.hosts, "requests": added.requests})
         return
     print(f"New: {added.hosts} hosts, {added.requests} requests.")
-    if added.hosts:
-        print("A gateway that runs asks the new hosts once it is started anew.", file=sys.stderr)
+    if client is not None:
+        print(f"The gateway at {client.place} has read its hosts again.", file=sys.stderr)
+    elif added.hosts:
+        print("A gateway that uses this directory asks the new hosts once it is started anew.", file=sys.stderr)
+
+
+def _tell_gateway() -> Client | None:
+    """The gateway that runs here, once it knows what the import brought; None where there is none."""
+    from solar.cli.client import Client
+    from solar.cli.place import find_place
+
+    client = Client(find_place(None, None))
+    try:
+        client.ask("POST", "/hosts/refresh-all")
+    except click.ClickException:
+        return None
+    return client
 
 
 def _directory(data_dir: str | None) -> Path:

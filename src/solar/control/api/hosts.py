@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from solar.control.api.asking import Answer, Asked, Desk, Operation, Parameter, flag, only, told
 from solar.control.fleet import HostView
+from solar.errors import StoreFailed
 from solar.wire.hosts import (
     Host,
     HostPatch,
@@ -50,6 +53,8 @@ async def refreshed(desk: Desk, asked: Asked) -> Answer:
 
 async def all_refreshed(desk: Desk, asked: Asked) -> Answer:
     await desk.fleet.listed()
+    with suppress(StoreFailed):  # those that are known are asked all the same
+        await desk.fleet.read_again()
     views = await desk.fleet.refresh_all()
     return told(RefreshedAll.of(tuple(Refreshed(view.id, view.name, view.status, _how(view)) for view in views)))
 
@@ -66,7 +71,13 @@ def _how(view: HostView) -> str:
 OPERATIONS = (
     Operation("GET", "/hosts", "All hosts", listed, tuple[Host, ...]),
     Operation("POST", "/hosts", "Register a host", added, HostResponse, NewHost, (_UNREACHABLE,)),
-    Operation("POST", "/hosts/refresh-all", "Ask all hosts anew", all_refreshed, RefreshedAll),
+    Operation(
+        "POST",
+        "/hosts/refresh-all",
+        "Ask all hosts anew, also those that an import brought",
+        all_refreshed,
+        RefreshedAll,
+    ),
     Operation("GET", "/hosts/{host_id}", "One host", shown, Host),
     Operation("PATCH", "/hosts/{host_id}", "Change name, URL, key or weight", patched, HostResponse, HostPatch),
     Operation("DELETE", "/hosts/{host_id}", "Forget a host; what runs on it goes on", removed, HostResponse),

@@ -147,13 +147,7 @@ class Fleet:
             if host.url != old.host.url:
                 self._refuse_second(agent_url(host.url), but=host_id)
             await self._store.put_host(host)
-            if (host.url, host.api_key) == (old.host.url, old.host.api_key):
-                old.revised(host)
-            else:
-                self._end(host_id)
-                self._begin(self._watcher(host, after=old))
-            self._heard(self._watches[host_id], "patched")
-            return self._watches[host_id]
+            return self._revise(old, host)
 
         watch = await self._whole(keep())
         if changes.keys() - {"name"}:
@@ -174,6 +168,20 @@ class Fleet:
             return watch.view
 
         return await self._whole(drop())
+
+    async def read_again(self) -> None:
+        """Take over what somebody else has put into the store: an import."""
+
+        async def keep() -> None:
+            for host in await self._store.hosts():
+                old = self._watches.get(host.id)
+                if old is None:
+                    self._begin(self._watcher(host))
+                    self._heard(self._watches[host.id], "added")
+                elif old.host != host:
+                    self._revise(old, host)
+
+        await self._whole(keep())
 
     async def refresh(self, host_id: str) -> HostView:
         """A host, asked anew."""
@@ -292,6 +300,17 @@ class Fleet:
         except InvalidRequest as error:
             agent = NoAgent(error.message)
         return HostWatch(host, agent, self._heard, pace=self._pace, log=self._log, after=after)
+
+    def _revise(self, old: HostWatch, host: Host) -> HostWatch:
+        """What is kept of a host is `host` now; who watches it from here on."""
+        if (host.url, host.api_key) == (old.host.url, old.host.api_key):
+            old.revised(host)
+        else:
+            self._end(host.id)
+            self._begin(self._watcher(host, after=old))
+        watch = self._watches[host.id]
+        self._heard(watch, "patched")
+        return watch
 
     def _begin(self, watch: HostWatch) -> None:
         host_id = watch.host.id
