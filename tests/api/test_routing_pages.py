@@ -68,3 +68,15 @@ async def test_a_route_of_an_unknown_model_is_the_answer_that_a_request_would_ge
     assert (page["gets"], page["status"]) == ("page", None)
     assert (await api.ask("GET", "/gateway/route")).status == 400
     assert (await api.ask("GET", "/gateway/route?model=m&modle=n")).status == 400
+
+
+async def test_a_route_names_the_instances_that_would_have_the_model_if_they_ran(api: Managed) -> None:
+    async with FakeAgent() as agent:
+        stopped = await agent.add("llama:8b", start=False)
+        await agent.add("other", start=False)
+        host_id = await registered(api, agent)
+        told = (await api.ask("GET", "/gateway/route?model=llama:8b")).json
+    assert told["gets"] == "no_such_model"
+    assert told["unrouted"] == [
+        {"name": "studio/llama:8b", "host_id": host_id, "instance_id": stopped.id, "why": "stopped"}
+    ]

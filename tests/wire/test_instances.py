@@ -16,6 +16,7 @@ from solar.wire.instances import (
     read_instance,
     read_instances,
     updated,
+    why_no_backend,
 )
 from solar.wire.reading import Unreadable
 
@@ -225,3 +226,18 @@ def test_more_instances_than_a_machine_runs_are_left_out_with_a_word() -> None:
     listing = instances_of({"id": f"{n}"} for n in range(10_000))
     assert len(listing.instances) == MAX_INSTANCES
     assert listing.complaints == (f"there are more than {MAX_INSTANCES} instances: the others are left out",)
+
+
+@pytest.mark.parametrize(
+    ("instance", "why"),
+    [
+        (Instance("a", "m", "running", 3500), ""),
+        (Instance("a", "m", "stopped", 3500), "stopped"),
+        (Instance("a", "m", "failed", None, error_message="exited (1)"), "failed: exited (1)"),
+        (Instance("a", "m", "running"), "its agent tells no port of it"),
+        (Instance("a", "", "running", 3500), "it has no alias"),
+    ],
+)
+def test_an_instance_that_is_no_backend_has_a_reason(instance: Instance, why: str) -> None:
+    assert why_no_backend(instance) == why
+    assert (backend_of(instance, HOME) is None) == bool(why)

@@ -73,9 +73,11 @@ def _show(told: dict[str, Any]) -> None:
         names = list(weighed[0]["values"])
         rows = [(one["name"], *(_value(one["values"].get(name)) for name in names)) for one in weighed]
         print_trimmed(table("in this order", *(name.replace("_", " ") for name in names), rows=rows))
-    if others:
+    rows = [(one["name"], one["why_not"], _why(one)) for one in others]
+    rows += [(one["name"], "no backend", one["why"]) for one in told["unrouted"]]
+    if rows:
         print()
-        print_trimmed(table("not available", "", "", rows=[(one["name"], one["why_not"], _why(one)) for one in others]))
+        print_trimmed(table("not available", "", "", rows=rows))
 
 
 def _elsewhere(told: dict[str, Any]) -> bool:

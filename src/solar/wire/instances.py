@@ -128,9 +128,18 @@ def _updated(old: Instance, new: Instance) -> Instance:
     return replace(old, status=new.status, port=new.port, pid=None, started_at=None, error_message=None)
 
 
+def why_no_backend(instance: Instance) -> str:
+    """Why nothing can be sent to an instance; "" where it can, if its host can be reached."""
+    if not instance.running:
+        return ": ".join(part for part in (instance.status, instance.error_message) if part)
+    if not instance.port:
+        return "its agent tells no port of it"
+    return "" if instance.alias else "it has no alias"
+
+
 def backend_of(instance: Instance, home: Home) -> Backend | None:
     """The backend that an instance is while it runs, else None. Its probes say when it is ready."""
-    if not (instance.running and instance.port and instance.alias):
+    if why_no_backend(instance) or instance.port is None:
         return None
     own = instance.model_name
     return Backend(

@@ -10,7 +10,7 @@ import msgspec
 from solar.control.api.asking import Answer, Asked, Desk, Operation, Parameter, only, told
 from solar.errors import InvalidRequest
 from solar.router import BackendStatus
-from solar.wire.instances import Instance, backend_id
+from solar.wire.instances import Instance, backend_id, why_no_backend
 
 
 class BackendSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +74,15 @@ class CandidateSeen(msgspec.Struct, frozen=True, kw_only=True):
     returns_in: float | None  # seconds until an ejection or a rest ends
 
 
+class UnroutedSeen(msgspec.Struct, frozen=True):
+    """An instance of that name that is no backend now."""
+
+    name: str
+    host_id: str
+    instance_id: str
+    why: str  # in human words: its status, what is missing
+
+
 class RouteSeen(msgspec.Struct, frozen=True, kw_only=True):
     """What would become of a request for a model now."""
 
@@ -86,6 +95,7 @@ class RouteSeen(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int  # requests that wait for the model already
     session_broken: bool
     candidates: tuple[CandidateSeen, ...]  # in the order in which they would be taken
+    unrouted: tuple[UnroutedSeen, ...]  # what would have it, if it ran
 
 
 _ROUTE = (
@@ -144,6 +154,12 @@ async def route(desk: Desk, asked: Asked) -> Answer:
                     returns_in=None if one.until is None else round(max(0.0, one.until - told_of.at), 3),
                 )
                 for one in told_of.candidates
+            ),
+            unrouted=tuple(
+                UnroutedSeen(f"{view.name}/{one.alias}", view.id, one.id, why)
+                for view in desk.fleet.hosts()
+                for one in view.instances
+                if one.alias in (told_of.asked, told_of.model) and (why := why_no_backend(one))
             ),
         )
     )
