@@ -1,9 +1,13 @@
 import asyncio
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import AsyncIterator, Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from gateway_process import Gateway
+from gateway_process import Gateway, clean_environment
 from managing import AGENT_KEY, GATEWAY_KEY, Commands
 from terminal import on_terminal
 
@@ -114,3 +118,33 @@ async def test_a_narrow_terminal_is_not_overrun(solar: Commands) -> None:
     with on_terminal("status", "--once", env=solar.env, columns=50) as terminal:
         assert await terminal.ended() == 0
     assert max(map(len, terminal.text.splitlines())) <= 50
+
+
+class Thinker(BaseHTTPRequestHandler):
+    """Answers every question with a thought, and then an answer."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        for delta in ({"reasoning_content": "let me think"}, {"content": "42"}):
+            self.wfile.write(b"data: %b\n\n" % json.dumps({"choices": [{"delta": delta}]}).encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+async def test_what_a_model_thinks_is_dim_on_a_terminal_and_left_out_of_a_pipe() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Thinker) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        env = {**clean_environment(), "SOLAR_URL": f"http://127.0.0.1:{server.server_port}"}
+        with on_terminal("chat", "m", "what?", env=env) as terminal:
+            assert await terminal.ended() == 0
+        command = [sys.executable, "-m", "solar", "chat", "m", "what?"]
+        piped = await asyncio.to_thread(subprocess.check_output, command, env=env)
+        server.shutdown()
+    assert "\x1b[2mlet me think\x1b[0m" in terminal.shown
+    assert terminal.text == "let me think\n\n42\n"
+    assert piped == b"42\n"
