@@ -49,8 +49,14 @@ class Served:
     def stop(self) -> None:
         self.server.should_exit = True
 
+    async def busy(self) -> None:
+        """Return once a WebSocket is open."""
+        async with asyncio.timeout(WITHIN):
+            while not self.gateway.sockets:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
     async def idle(self) -> None:
-        """Return once no WebSocket is open."""
+        """Return once none is."""
         async with asyncio.timeout(WITHIN):
             while self.gateway.sockets:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

@@ -2,22 +2,24 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import pytest
 from managed import KEY
 from served import Served, said
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from raw_wire import connected
+from raw_wire import CHAT, connected
 from solar.control import gateway as gateway_module
 from solar.control.api.asking import Desk
 from solar.control.api.sockets import SOCKETS
 from solar.errors import InvalidRequest, StoreFailed
+from solar.testing import FakeBackend
 
 Serve = Callable[..., AbstractAsyncContextManager[Served]]
 DOORS = pytest.mark.parametrize("door", ["front", "asgi"])
@@ -37,6 +39,12 @@ async def echo(desk: Desk, socket: WebSocket) -> None:
         await socket.send_text(text)
 
 
+async def never(desk: Desk, socket: WebSocket) -> None:
+    """Does not know whether it wants the client."""
+    await socket.receive()  # that it wants to come
+    await socket.receive()
+
+
 async def deaf(desk: Desk, socket: WebSocket) -> None:
     """Writes for ever."""
     await socket.accept()
@@ -46,7 +54,13 @@ async def deaf(desk: Desk, socket: WebSocket) -> None:
 
 @pytest.fixture(autouse=True)
 def _handlers(monkeypatch: pytest.MonkeyPatch) -> None:
-    for path, handler in (("/ws/echo/{name}", echo), ("/ws/host-channel", echo), ("/ws/deaf", deaf)):
+    for path, handler in (
+        ("/ws/echo/{name}", echo),
+        ("/ws/host-channel", echo),
+        ("/ws/deaf", deaf),
+        ("/ws/slow", slow),
+        ("/ws/never", never),
+    ):
         monkeypatch.setitem(SOCKETS, path, handler)
 
 
@@ -174,7 +188,8 @@ async def test_a_token_needs_the_key(serve: Serve) -> None:
 async def test_pages_of_other_origins_open_nothing(serve: Serve, door: str) -> None:
     async with serve(door, allowed_hosts=["app.test"]) as gateway:
         for path in (ECHO, "/ws/host-channel", f"{ECHO}?token={await token_of(gateway)}"):
-            assert await refused(gateway.open(path, origin="http://evil.test")) == (403, "foreign_host")
+            for origin in ("http://evil.test", "http://[", "null"):
+                assert await refused(gateway.open(path, origin=origin)) == (403, "foreign_host")
         assert await opens(gateway.open(ECHO, origin=f"http://{gateway.place}"))
         assert await opens(gateway.open(ECHO, origin="https://app.test"))
 
@@ -265,6 +280,31 @@ async def test_a_client_that_never_reads_does_not_hold_up_the_end(
 
 
 @DOORS
+async def test_a_client_that_was_not_heard_yet_is_told_goodbye_all_the_same(serve: Serve, door: str) -> None:
+    async with serve(door) as gateway, gateway.open("/ws/slow") as client:
+        await said(client)
+        await client.send("one")
+        await client.send("two")
+        gateway.stop()
+        with pytest.raises(ConnectionClosed) as closed:
+            await said(client)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+        assert closed.value.rcvd_then_sent  # and it was heard to say so itself
+
+
+@DOORS
+async def test_a_handshake_that_is_under_way_does_not_hold_up_the_end(serve: Serve, door: str) -> None:
+    async with serve(door) as gateway, connected(gateway.port) as wire:
+        wire.ask(path="/ws/never", head=f"X-API-Key: {KEY}\r\n{UPGRADE}{NONCE}")
+        await gateway.busy()
+        gateway.stop()
+        assert (await wire.head())[9:12] == "500"
+        async with asyncio.timeout(10):
+            await gateway.ended()
+
+
+@DOORS
 async def test_who_answers_no_pings_is_cut_off(serve: Serve, door: str) -> None:
     async with serve(door) as gateway, connected(gateway.port) as wire:
         gateway.server.config.ws_ping_interval = gateway.server.config.ws_ping_timeout = 0.02
@@ -282,7 +322,62 @@ async def test_who_neither_reads_nor_answers_pings_is_cut_off(serve: Serve, door
         gateway.server.config.ws_ping_interval = gateway.server.config.ws_ping_timeout = 0.02
         wire.reader._transport.pause_reading()  # type: ignore[attr-defined]
         wire.ask(path="/ws/deaf", head=f"X-API-Key: {KEY}\r\n{UPGRADE}{NONCE}")
-        async with asyncio.timeout(10):
-            while not gateway.gateway.sockets:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await gateway.busy()
         await gateway.idle()
+
+
+async def test_a_request_in_the_same_packet_is_answered_before_the_socket_opens(serve: Serve) -> None:
+    async with serve() as gateway, connected(gateway.port) as wire:
+        wire.ask(path="/health")
+        wire.ask(path="/ws/host-channel", head=UPGRADE + NONCE)
+        assert (await wire.answer())[0].startswith("HTTP/1.1 200")
+        assert (await wire.head()).startswith("HTTP/1.1 101")
+
+
+PAGE = f"GET {ECHO} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        f"{PAGE}{UPGRADE}{NONCE}Content-Length: 2\r\n\r\nhi",
+        f"{PAGE}{UPGRADE}{NONCE}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        f"{PAGE}{UPGRADE}{NONCE}Upgrade: websocket\r\n\r\n",
+        f"{PAGE}{UPGRADE.replace('websocket', 'websocket, h2c')}{NONCE}\r\n",
+        f"{PAGE.replace('HTTP/1.1', 'HTTP/1.0')}{UPGRADE.replace('Upgrade', 'keep-alive, Upgrade', 1)}{NONCE}\r\n",
+    ],
+    ids=["a body", "chunks", "twice", "two protocols", "HTTP/1.0"],
+)
+async def test_what_others_could_read_as_a_request_is_one(serve: Serve, head: str) -> None:
+    async with serve() as gateway, connected(gateway.port) as wire:
+        wire.writer.write(head.encode())
+        assert (await wire.answer())[0][9:12] == "426"
+        wire.ask(path="/health")
+        assert (await wire.answer())[0][9:12] == "200"
+
+
+async def test_a_socket_does_not_open_before_the_request_ahead_is_answered(serve: Serve) -> None:
+    async with (
+        FakeBackend(["m"]) as fake,
+        serve(backends=(f"one={fake.url}",)) as gateway,
+        connected(gateway.port) as wire,
+    ):
+        wire.ask(CHAT, head=f"X-API-Key: {KEY}\r\n")
+        wire.ask(path=ECHO, head=f"X-API-Key: {KEY}\r\n{UPGRADE}{NONCE}")
+        assert (await wire.answer())[0][9:12] == "200"
+        assert (await wire.answer())[0][9:12] == "426"
+
+
+async def test_a_server_that_cannot_carry_a_refusal_is_told_to_refuse(serve: Serve) -> None:
+    sent = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async with serve() as gateway:
+        scope = {"type": "websocket", "path": ECHO, "query_string": b"", "headers": [], "client": None}
+        await gateway.gateway(scope, receive, send)
+    assert sent == [{"type": "websocket.close"}]

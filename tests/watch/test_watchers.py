@@ -21,9 +21,8 @@ def request(model: str) -> RequestSummary:
         client_ip="127.0.0.1",
         stream=False,
         attempts=1,
-        started_ms=0,
         ended_ms=1,
-        duration_s=0.001,
+        duration_us=1000,
     )
 
 
