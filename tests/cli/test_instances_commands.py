@@ -143,6 +143,15 @@ async def test_orders_to_a_terminal_in_what_an_agent_says_are_not_passed_on(sola
     assert "evil:8b" in shown
 
 
+async def test_a_list_says_of_which_host_it_may_be_old(solar: Commands, studio: FakeAgent) -> None:
+    await studio.add("llama:8b")
+    await solar.said("hosts", "refresh")
+    await studio.die()
+    assert (await solar.run("hosts", "refresh")).exit_code == 1
+    assert "llama:8b  studio (offline)  running" in await solar.said("instances", "list")
+    await studio.revive()
+
+
 @pytest.mark.parametrize("wrong", [["--set", "ctx_size"], ["--config", "absent.json"], []])
 async def test_a_config_that_cannot_be_is_said_before_anything_is_asked(solar: Commands, wrong: list[str]) -> None:
     result = await solar.run("instances", "create", "studio", *wrong)

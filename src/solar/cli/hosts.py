@@ -78,6 +78,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
             "url": host["url"],
             "status": host["status"],
             "why": host["reason"],
+            "link": "its agent keeps one open" if host["connected"] else None,
             "last seen": host["last_seen"],
             "memory": gigabytes(host["memory"]),
             "weight": f"{host['weight']:g}",

@@ -66,7 +66,7 @@ def list_instances(client: Client, host: str | None, as_json: bool) -> None:
     rows = [
         (
             one["alias"],
-            one["host_name"],
+            one["host_name"] + ("" if one["host_status"] == "online" else f" ({one['host_status']})"),
             one["status"],
             one["state"] or "",
             str(one["port"] or ""),

@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 
 from solar.control.api.asking import Answer, Asked, Desk, Operation, Parameter, only, told
+from solar.control.fleet import HostView
 from solar.errors import InvalidRequest
 from solar.router import BackendStatus
+from solar.wire.hosts import Status
 from solar.wire.instances import Instance, backend_id, why_no_backend
 
 
@@ -44,6 +46,7 @@ class InstanceSeen(msgspec.Struct, frozen=True, kw_only=True):
 
     host_id: str
     host_name: str
+    host_status: Status  # where it is not online, all of this may be old
     id: str
     alias: str
     status: str
@@ -121,7 +124,7 @@ async def instances(desk: Desk, asked: Asked) -> Answer:
     if wanted is not None:
         desk.fleet.instances(wanted)  # it knows why there is none
     hosts = [view for view in known if wanted in (None, view.id)]
-    return told(Instances(tuple(_instance(view.id, view.name, one) for view in hosts for one in view.instances)))
+    return told(Instances(tuple(_instance(view, one) for view in hosts for one in view.instances)))
 
 
 async def route(desk: Desk, asked: Asked) -> Answer:
@@ -192,10 +195,11 @@ def _backend(status: BackendStatus, names: Mapping[str, str]) -> BackendSeen:
     )
 
 
-def _instance(host_id: str, host_name: str, one: Instance) -> InstanceSeen:
+def _instance(view: HostView, one: Instance) -> InstanceSeen:
     return InstanceSeen(
-        host_id=host_id,
-        host_name=host_name,
+        host_id=view.id,
+        host_name=view.name,
+        host_status=view.status,
         id=one.id,
         alias=one.alias,
         status=one.status,
