@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from managed import KEY
 from served import Served, said
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.websockets import WebSocket
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
@@ -58,7 +58,6 @@ def _handlers(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/ws/echo/{name}", echo),
         ("/ws/host-channel", echo),
         ("/ws/deaf", deaf),
-        ("/ws/slow", slow),
         ("/ws/never", never),
     ):
         monkeypatch.setitem(SOCKETS, path, handler)
@@ -280,8 +279,18 @@ async def test_a_client_that_never_reads_does_not_hold_up_the_end(
 
 
 @DOORS
-async def test_a_client_that_was_not_heard_yet_is_told_goodbye_all_the_same(serve: Serve, door: str) -> None:
-    async with serve(door) as gateway, gateway.open("/ws/slow") as client:
+async def test_a_client_that_was_not_heard_yet_is_told_goodbye_all_the_same(
+    serve: Serve, door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = asyncio.Event()
+
+    async def busy(desk: Desk, socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_text("hello")
+        await over.wait()
+
+    monkeypatch.setitem(SOCKETS, "/ws/busy", busy)
+    async with serve(door) as gateway, gateway.open("/ws/busy") as client:
         await said(client)
         await client.send("one")
         await client.send("two")
@@ -291,6 +300,7 @@ async def test_a_client_that_was_not_heard_yet_is_told_goodbye_all_the_same(serv
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
         assert closed.value.rcvd_then_sent  # and it was heard to say so itself
+        over.set()
 
 
 @DOORS
