@@ -139,7 +139,7 @@ async def test_a_host_behind_nat_is_online_by_its_link_and_its_instances_are_lis
         assert (now.status, now.connected) == ("online", True)
         assert "nobody listens there" in now.reason
         assert "routed to only where the probes reach them" in now.reason
-        assert now.as_json.reason == now.reason
+        assert (now.as_json.reason, now.as_json.connected) == (now.reason, True)
         assert [str(backend.url) for backend in await backends(coordinator)] == ["http://127.0.0.1:3500"]
         await socket.send(update())
         await coordinator.until(lambda: not coordinator.view(host).instances)

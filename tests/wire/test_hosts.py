@@ -37,7 +37,7 @@ def test_a_host_has_the_originals_fields_but_for_the_key() -> None:
     shown = json.loads(msgspec.json.encode(HostResponse(host, "done")))
     assert shown["message"] == "done"
     originals = {"created_at", "id", "last_seen", "memory", "name", "status", "url"}
-    assert shown["host"].keys() == originals | {"weight", "reason"}
+    assert shown["host"].keys() == originals | {"weight", "connected", "reason"}
     assert shown["host"]["memory"] == {"used_gb": 1, "total_gb": 2, "percent": 50, "memory_type": "VRAM"}
 
 

@@ -25,6 +25,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     memory: Memory | None = None
     created_at: str
     weight: float = 1.0  # its capacity relative to other hosts
+    connected: bool = False  # its agent keeps a link open to us
     reason: str | None = None  # why it is not online, or what is wrong although it is, in human words
 
 

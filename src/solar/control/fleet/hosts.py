@@ -72,6 +72,7 @@ class HostView:
             memory=self.memory,
             created_at=self.created_at,
             weight=self.weight,
+            connected=self.connected,
             reason=self.reason or None,
         )
 
@@ -224,8 +225,7 @@ class HostWatch:
             before.end("a newer link of this host took its place")
         self._seen()
         self._settle()
-        if before is None:
-            self._changed(self, "link")
+        self._changed(self, "link")
         self._ask_anew()
 
     def heard(self, link: Link, message: FromAgent) -> bool:
