@@ -132,7 +132,8 @@ def test_a_row_has_a_value_for_each_column_and_says_what_the_books_say() -> None
     assert told.sent_us == pytest.approx(500_000, abs=2)
     assert told.ttft_us == pytest.approx(1_000_000, abs=2)
     assert (told.status, told.resolved, told.backend, told.total_tokens) == ("success", "m:8b", "left", 18)
-    assert (told.queued_us, told.decode_tps, told.trail) == (250_000, 10.0, None)
+    assert (told.queued_us, told.decode_tps, told.host_id, told.trail) == (250_000, 10.0, None, None)
+    assert not any(value is None or isinstance(value, bool) for value in row)
 
 
 def test_an_instance_is_told_with_its_host_also_once_it_is_gone() -> None:

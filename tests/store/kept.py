@@ -75,7 +75,7 @@ json_values = st.recursive(
     max_leaves=8,
 )
 candidates = st.builds(Candidate, backend=texts, value=st.dictionaries(texts, json_values, max_size=3))
-tries = st.builds(Try, backend=texts, sent_us=numbers, failed_us=numbers, reason=texts, host_id=st.none() | texts)
+tries = st.builds(Try, backend=texts, sent_us=numbers, failed_us=numbers, reason=texts, host_id=texts)
 trails = st.builds(Trail, st.lists(tries, max_size=2).map(tuple), st.lists(candidates, max_size=2).map(tuple))
 summaries = st.builds(
     RequestSummary,
@@ -85,7 +85,7 @@ summaries = st.builds(
     ending=texts,
     http_status=numbers,
     model=texts,
-    resolved_model=st.none() | texts,
+    resolved_model=st.none() | st.text(min_size=1, max_size=30),
     endpoint=texts,
     client_ip=texts,
     stream=st.booleans(),
@@ -93,8 +93,8 @@ summaries = st.builds(
     ended_ms=numbers,
     duration_us=numbers,
     queued_us=numbers,
-    ttft_us=st.none() | numbers,
-    error_message=st.none() | texts,
-    completion_tokens=st.none() | numbers,
+    ttft_us=st.none() | st.integers(0, 2**63 - 1),
+    error_message=st.none() | st.text(min_size=1, max_size=30),
+    completion_tokens=st.none() | st.integers(0, 2**63 - 1),
     trail=st.none() | trails,
 )

@@ -53,12 +53,12 @@ _NO_CONNECTION = frozenset({"refused", "connect timeout", "died unused", "reset"
 
 
 class Place(NamedTuple):
-    """Where a backend of the fleet is."""
+    """Where a backend of the fleet is; "" where it is nowhere."""
 
-    host_id: str | None = None
-    host_name: str | None = None
-    instance_id: str | None = None
-    url: str | None = None
+    host_id: str = ""
+    host_name: str = ""
+    instance_id: str = ""
+    url: str = ""
 
 
 _NOWHERE = Place()
@@ -140,10 +140,10 @@ def _clock_began() -> float:
     return time.time() - time.monotonic()
 
 
-def _row(record: Record, place: Place, zero: float, trail: str | None) -> Row:
-    """In the order of RequestSummary. This is paid for each request."""
+def _row(record: Record, place: Place, zero: float, trail: str) -> Row:
+    """In the order of RequestSummary, without a None. This is paid for each request."""
     began, ended, sent, first = record.started_at, record.ended_at, record.sent_at, record.first_byte_at
-    endpoint, resolved = record.endpoint, record.resolved
+    endpoint, resolved, tokens_in, tokens_out = record.endpoint, record.resolved, record.tokens_in, record.tokens_out
     success = record.end == "success"
     host_id, host_name, instance_id, url = place
     return (
@@ -155,22 +155,22 @@ def _row(record: Record, place: Place, zero: float, trail: str | None) -> Row:
         record.model,
         record.path,
         record.client,
-        record.stream,
+        1 if record.stream else 0,
         record.attempts,
         int((zero + ended) * 1000),
         int((ended - began) * 1e6),
         int(record.queued * 1e6),
-        None if sent is None else int((sent - began) * 1e6),
-        None if first is None else int((first - began) * 1e6),
-        None if resolved == record.model else resolved or None,
-        (record.backend or None) if host_id is None else None,
+        -1 if sent is None else int((sent - began) * 1e6),
+        -1 if first is None else int((first - began) * 1e6),
+        "" if resolved == record.model else resolved,
+        "" if host_id else record.backend,
         host_id,
         host_name,
         instance_id,
         url,
-        None if success else _message(record),
-        record.tokens_in,
-        record.tokens_out,
+        "" if success else _message(record),
+        -1 if tokens_in is None else tokens_in,
+        -1 if tokens_out is None else tokens_out,
         trail,
     )
 
@@ -181,10 +181,10 @@ def _message(record: Record) -> str:
     return record.detail or record.code or f"answered {record.status}"
 
 
-def _trail(record: Record, places: Places) -> str | None:
+def _trail(record: Record, places: Places) -> str:
     """Nothing, where it went straight to its only attempt."""
     if not record.tries and (record.attempts or not record.weighed.candidates):
-        return None
+        return ""
     return trail_text(_told_trail(record, places))
 
 
@@ -247,19 +247,19 @@ def routed_of(summary: RequestSummary, attempt: int | None = None) -> RequestRou
         tried = trail.tries[attempt - 1]
         sent_us, candidates = tried.sent_us, tried.candidates
         model: str | None = tried.model
-        place, backend = Place(tried.host_id, tried.host_name, tried.instance_id, tried.url), tried.backend
+        place: tuple[str | None, ...] = (tried.host_id, tried.host_name, tried.instance_id, tried.url or tried.backend)
     else:
         sent_us, model, candidates = summary.sent_us or 0, summary.resolved, trail.candidates
-        place = Place(summary.host_id, summary.host_name, summary.instance_id, summary.instance_url)
-        backend = summary.backend or ""
+        place = (summary.host_id, summary.host_name, summary.instance_id, summary.instance_url or summary.backend)
+    host_id, host_name, instance_id, url = place
     return RequestRouted(
         request_id=summary.request_id,
         model=summary.model,
         resolved_model=model or summary.model,
-        host_id=place.host_id,
-        host_name=place.host_name,
-        instance_id=place.instance_id,
-        instance_url=place.url or backend,
+        host_id=host_id or None,
+        host_name=host_name or None,
+        instance_id=instance_id or None,
+        instance_url=url or "",
         client_ip=summary.client_ip,
         timestamp=iso(summary.started_ms + sent_us // 1000),
         attempt=attempt or summary.attempts,
@@ -275,8 +275,8 @@ def reroute_of(summary: RequestSummary, attempt: int | None = None) -> RequestRe
     return RequestReroute(
         request_id=summary.request_id,
         model=summary.model,
-        host_id=tried.host_id,
-        instance_id=tried.instance_id,
+        host_id=tried.host_id or None,
+        instance_id=tried.instance_id or None,
         reason=tried.reason,
         attempt=number,
         timestamp=iso(summary.started_ms + tried.failed_us // 1000),

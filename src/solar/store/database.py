@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from solar.store.facts import COLUMNS, Host, Row
+from solar.store.facts import COLUMNS, OPTIONAL_NUMBERS, OPTIONAL_TEXTS, Host, Row
 from solar.store.place import BUSY_SECONDS, REVISIONS, Place, identity
 
 LONGEST_LOG = 64 * 1024 * 1024  # bytes that the write-ahead log may keep on disk when nothing is in it
@@ -157,7 +157,8 @@ def _delete(connection: sqlite3.Connection, which: str, values: Sequence[int], m
 
 
 def _adding(table: str, count: int) -> str:
-    values = ", ".join([f"({', '.join('?' * len(COLUMNS))})"] * count)
+    nothing = dict.fromkeys(OPTIONAL_NUMBERS, "nullif(?, -1)") | dict.fromkeys(OPTIONAL_TEXTS, "nullif(?, '')")
+    values = ", ".join([f"({', '.join(nothing.get(name, '?') for name in COLUMNS)})"] * count)
     return f"INSERT INTO {table} ({', '.join(COLUMNS)}) VALUES {values}"  # noqa: S608
 
 

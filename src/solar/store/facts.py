@@ -13,7 +13,9 @@ from msgspec import Struct
 Status = Literal["success", "error", "missed"]
 STATUSES: tuple[Status, ...] = ("success", "error", "missed")  # missed: no backend has such a model
 
-Row = tuple[Any, ...]  # of the table of requests: the fields of a RequestSummary, its trail as text
+# Of the table of requests: the fields of a RequestSummary, its trail as text. What may be absent may be "" or -1 then:
+# sqlite3 of Python 3.11 takes longer for one None, or a bool, than for three texts.
+Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,10 @@ class Try(Struct, frozen=True, omit_defaults=True):
     reason: str  # connect_error, ...
     detail: str = ""
     model: str = ""  # the backend's own name for it
-    host_id: str | None = None
-    host_name: str | None = None
-    instance_id: str | None = None
-    url: str | None = None  # of the instance
+    host_id: str = ""
+    host_name: str = ""
+    instance_id: str = ""
+    url: str = ""  # of the instance
     candidates: tuple[Candidate, ...] = ()
 
 
@@ -150,14 +152,16 @@ class RequestSummary(Struct, frozen=True, gc=False):
 
 
 COLUMNS = RequestSummary.__struct_fields__
-_STREAM = COLUMNS.index("stream")
+_STREAM, _OPTIONAL = COLUMNS.index("stream"), COLUMNS.index("sent_us")
+OPTIONAL_NUMBERS = ("sent_us", "ttft_us", "prompt_tokens", "completion_tokens")
+OPTIONAL_TEXTS = tuple(name for name in COLUMNS[_OPTIONAL:] if name not in OPTIONAL_NUMBERS)
 _trail = msgspec.json.Decoder(Trail)
 
 
-def trail_text(trail: Trail | None) -> str | None:
+def trail_text(trail: Trail | None) -> str:
     """As its column has it."""
     # A policy of the library's user may give any value.
-    return None if trail is None else msgspec.json.encode(trail, enc_hook=repr).decode()
+    return "" if trail is None else msgspec.json.encode(trail, enc_hook=repr).decode()
 
 
 def row_of(summary: RequestSummary) -> Row:
@@ -167,7 +171,7 @@ def row_of(summary: RequestSummary) -> Row:
 
 def of_row(row: Sequence[Any]) -> RequestSummary:
     """What such a row says."""
-    told = list(row)
+    told = [*row[:_OPTIONAL], *(None if value in ("", -1) else value for value in row[_OPTIONAL:])]
     told[_STREAM] = bool(told[_STREAM])
     if told[-1] is not None:
         told[-1] = _trail.decode(told[-1])
