@@ -75,8 +75,8 @@ async def test_without_its_extra_an_agent_of_the_fork_is_told_and_asked(
 ) -> None:
     monkeypatch.setattr("solar.control.links.links.find_spec", lambda _: None)
     async with served(tmp_path) as here, asking(here) as client, FakeAgent("fork", control_urls=[here.url]) as agent:
-        await client.post("/hosts", json={"name": "gpu1", "url": agent.url, "api_key": "host-key"})
         one = await agent.add("llama:8b")
+        await client.post("/hosts", json={"name": "gpu1", "url": agent.url, "api_key": "host-key"})
         await answered(client)
         assert one.status == "running"
         with pytest.raises(InvalidStatus) as refused:
