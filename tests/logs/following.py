@@ -66,6 +66,7 @@ class Seen:
     def __init__(self) -> None:
         self.items: list[Item] = []
         self.happened = asyncio.Event()
+        self.tasks = Tasks(LOG)
 
     @property
     def texts(self) -> list[str]:
@@ -96,6 +97,10 @@ class Seen:
         except TimeoutError:
             raise AssertionError(f"not within 10 s: {self.items}") from None
 
+    async def leave(self) -> None:
+        """It reads no more."""
+        await self.tasks.stop()
+
     async def line(self, text: str) -> None:
         """It was told a line with that text."""
         await self.until(lambda: any(text in line for line in self.texts))
@@ -103,7 +108,7 @@ class Seen:
 
 @asynccontextmanager
 async def reading(hub: LogHub, wanted: Wanted | None = None, since: Since | None = None) -> AsyncIterator[Seen]:
-    seen, tasks = Seen(), Tasks(LOG)
+    seen = Seen()
 
     async def read() -> None:
         with hub.follow(wanted, since) as reader:
@@ -111,11 +116,11 @@ async def reading(hub: LogHub, wanted: Wanted | None = None, since: Since | None
                 seen.items += items
                 seen.happened.set()
 
-    tasks.spawn(read(), "reader")
+    seen.tasks.spawn(read(), "reader")
     try:
         yield seen
     finally:
-        await tasks.stop()
+        await seen.leave()
 
 
 async def eventually(holds: Callable[[], object]) -> None:

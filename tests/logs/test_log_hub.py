@@ -251,6 +251,20 @@ def test_who_knows_of_a_restart_says_so() -> None:
     assert epochs == [0, 0, 1]
 
 
+def test_pushed_lines_wait_for_those_before_them() -> None:
+    hub = LogHub(Limits(lines=10))
+    with hub.follow() as reader:
+        hub.hold("h", "i")
+        hub.take("h", "i", entries(5, 6))
+        assert numbers(reader.take()) == []
+        hub.fill("h", "i", entries(0, 5))
+        assert numbers(reader.take()) == [0, 1, 2, 3, 4, 5, 6]
+        hub.hold("h", "i")
+        hub.take("h", "i", entries(7, 17))  # too many to wait
+        assert numbers(reader.take())[-1] == 17
+        hub.fill("h", "i")
+
+
 async def test_a_waiting_reader_wakes_and_a_closed_one_ends() -> None:
     hub = LogHub()
     reader = hub.follow()

@@ -1,11 +1,11 @@
 from pathlib import Path
 
 import pytest
-from following import following, reading
+from following import Followed, following, reading
 
 from solar.control.logs import Since, Wanted
 from solar.control.logs.sources import ways
-from solar.testing import FakeAgent, TcpProxy, json_answer
+from solar.testing import FakeAgent, FakeInstance, TcpProxy, json_answer
 from solar.wire.dialects import DIALECTS
 from solar.wire.hosts import HostPatch
 from solar.wire.lines import Entry
@@ -167,6 +167,40 @@ async def test_a_link_that_stands_brings_the_lines_and_the_agent_is_asked_once_f
             watch.unlinked(link)
             await agent.wait_for(lambda: logs_asked(agent) > asked + 2)
             assert seen.texts.count("pushed") == 1
+
+
+@pytest.mark.parametrize("read", [True, False], ids=["read", "unread"])
+async def test_what_an_agent_wrote_before_its_link_came_back_is_asked_for(tmp_path: Path, *, read: bool) -> None:
+    async with FakeAgent("v2") as agent, following(tmp_path) as logs:
+        instance = await agent.add("m")
+        host_id = await logs.add(agent)
+        watch = logs.fleet.watched(host_id)
+        assert watch is not None
+        first, second = Link(), Link()
+        watch.linked(first)
+        agent.write(instance, "pushed")
+        push(logs, host_id, instance)
+        async with reading(logs.hub) as seen:
+            await seen.line("pushed")
+            if not read:
+                await seen.leave()
+                await logs.gone()
+            await agent.die()
+            await agent.revive()  # it writes while it has no link
+            watch.linked(second)
+            agent.write(instance, "last")
+            push(logs, host_id, instance)
+            async with reading(logs.hub, since=Since(number=2)) as all_of_it:
+                await all_of_it.line("last")
+        held = [line["line"] for line in instance.lines]
+        assert all_of_it.texts[-len(held) :] == held
+        assert all_of_it.gaps == []
+
+
+def push(logs: Followed, host_id: str, instance: FakeInstance) -> None:
+    """Its newest line comes by its link."""
+    line = instance.lines[-1]
+    logs.hub.take(host_id, instance.id, [Entry(line["seq"], line["timestamp"], line["line"])])
 
 
 async def test_the_first_reader_of_a_pushed_log_gets_what_was_before(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ class LogHub:
         self._gone: dict[Key, float] = {}  # since when, the oldest first
         self._readers: dict[Reader, None] = {}
         self._masking: dict[str, re.Pattern[str]] = {}  # by host: what finds its keys
+        self._waiting: dict[Key, list[Entry]] = {}  # lines, of logs that are about to be filled
         self._cost = 0
 
     def __repr__(self) -> str:
@@ -51,12 +52,24 @@ class LogHub:
         """Lines as an agent numbers them, in its order: a poll, a push, a replay. What is known is left out."""
         if not entries:
             return
-        log = self._log(Key(host_id, instance_id))
-        before = log.cost
-        log.take(entries, self._masking.get(host_id))
-        self._cost += log.cost - before
-        self._logs[log.place.key] = self._logs.pop(log.place.key)
-        self._keep_within()
+        waiting = self._waiting.get(key := Key(host_id, instance_id))
+        if waiting is None:
+            self._take(key, entries)
+            return
+        waiting += entries
+        if len(waiting) > self._limits.lines:
+            self.fill(*key)
+
+    def hold(self, host_id: str, instance_id: str) -> None:
+        """What that log is told from now on waits until fill() has brought what was before."""
+        self._waiting.setdefault(Key(host_id, instance_id), [])
+
+    def fill(self, host_id: str, instance_id: str, entries: Sequence[Entry] = ()) -> None:
+        """All lines that are held where that log is written; what has waited for them follows."""
+        waiting = self._waiting.pop(key := Key(host_id, instance_id), ())
+        for told in (entries, waiting):
+            if told:
+                self._take(key, told)
 
     def restarted(self, host_id: str, instance_id: str) -> None:
         """What that log tells next is counted anew, though its numbers may not show it."""
@@ -125,6 +138,14 @@ class LogHub:
         return tuple(log.place for log in self._logs.values())
 
     # Within
+
+    def _take(self, key: Key, entries: Sequence[Entry]) -> None:
+        log = self._log(key)
+        before = log.cost
+        log.take(entries, self._masking.get(key.host_id))
+        self._cost += log.cost - before
+        self._logs[key] = self._logs.pop(key)
+        self._keep_within()
 
     def _log(self, key: Key) -> Log:
         log = self._logs.get(key)

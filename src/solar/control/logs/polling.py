@@ -9,24 +9,24 @@ from solar.control.logs.feed import Feed
 from solar.errors import UpstreamFailed
 from solar.wire.lines import read_entries
 
+Ask = Callable[[], Awaitable[AgentAnswer]]
 
-async def poll_once(ask: Callable[[], Awaitable[AgentAnswer]], feed: Feed, last: int = 0) -> int:
-    """Take what is new; returns what to give next time as `last`, by which a page that is the same is known.
 
-    Raises HostUnreachable, Unreadable, or UpstreamFailed where the agent refuses.
-    """
+async def page(ask: Ask) -> bytes:
+    """What the agent answers. Raises HostUnreachable, or UpstreamFailed where it refuses."""
     answer = await ask()
     if answer.status != 200:
         raise UpstreamFailed(f"the agent answered {answer.status} when asked for the log")
-    if (this := hash(answer.body)) != last:
-        feed.take(read_entries(answer.body))
-    feed.well()
-    return this
+    return answer.body
 
 
-async def poll(ask: Callable[[], Awaitable[AgentAnswer]], feed: Feed, pause: Callable[[], float]) -> None:
-    """Do so for ever, each `pause()` seconds. Raises as poll_once does."""
+async def poll(ask: Ask, feed: Feed, pause: Callable[[], float]) -> None:
+    """Take what is new, each `pause()` seconds, for ever. Raises as page() does, and Unreadable."""
     last = 0
     while True:
-        last = await poll_once(ask, feed, last)
+        body = await page(ask)
+        if (this := hash(body)) != last:  # else it is the same again
+            feed.take(read_entries(body))
+            last = this
+        feed.well()
         await feed.rest(pause())

@@ -20,15 +20,17 @@ from solar.control.logs.feed import Feed
 from solar.control.logs.hub import LogHub
 from solar.control.logs.items import Key, Place
 from solar.control.logs.origins import Origin
-from solar.control.logs.polling import poll, poll_once
+from solar.control.logs.polling import page, poll
 from solar.control.logs.streaming import stream
 from solar.edge.tasks import Tasks
 from solar.errors import SolarError
 from solar.wire.dialects import Dialect
+from solar.wire.lines import Entry, read_entries
 
 Way = Literal["push", "stream", "page"]
 
 _MOST_POLLS = 25.0  # a second, of all logs together: each reads a whole ring
+_FILL = 2.0  # seconds that pushed lines wait for those before them
 _RARELY = 10.0  # times the usual pause: between two polls of what does not run
 _WRITING = ("starting", "running", "stopping")
 
@@ -55,7 +57,8 @@ def ways(dialect: Dialect | None, *, connected: bool) -> tuple[Way, ...]:
 class Sources:
     """Brings to `hub` what its readers want: from the agents of `fleet`, and from `origins`.
 
-    A log whose agent has a link open comes by that link, and is only asked for what was before. Somebody must run() it.
+    A log whose agent has a link open comes by that link, and is asked for once, for what was before: by its first
+    reader, or when the link opens, if the log is known. Somebody must run() it.
     """
 
     def __init__(self, hub: LogHub, fleet: Fleet, origins: Sequence[Origin] = (), pace: LogPace | None = None) -> None:
@@ -66,6 +69,7 @@ class Sources:
         self._tasks = Tasks(_log)
         self._following: dict[Key, _Following] = {}
         self._told: dict[str, set[str]] = {}  # the instances of each host
+        self._filling: set[Key] = set()
         hub.on_followed = self._followed
         hub.on_left = self._left
         fleet.on_change.append(self._changed)
@@ -111,6 +115,10 @@ class Sources:
             self._hub.gone(view.id, gone)
         if told:
             self._told[view.id] = told
+        if what == "link" and view.connected and watch is not None:
+            for key in (Key(view.id, instance_id) for instance_id in told):
+                if key in self._following or self._hub.holds(*key):
+                    self._begin_to_fill(watch, key)
         for key, following in tuple(self._following.items()):
             if key.host_id == view.id:
                 if following.how != self._how(key):
@@ -164,28 +172,46 @@ class Sources:
         raise HostUnreachable("nobody knows where this log is written any more")
 
     async def _ask(self, watch: HostWatch, feed: Feed) -> None:
-        page = f"/instances/{quote(feed.key.instance_id, safe='')}/logs"
-        ask = partial(watch.ask, "GET", page)
         for way in ways(watch.dialect, connected=watch.view.connected):
             match way:
                 case "push":
-                    if not self._hub.holds(*feed.key):
-                        with suppress(SolarError):  # what was before it began to push; many cannot be asked
-                            await poll_once(ask, feed)
+                    if feed.key not in self._filling and not self._hub.holds(*feed.key):
+                        await asyncio.shield(self._begin_to_fill(watch, feed.key))
                     feed.well()
                     await asyncio.Event().wait()
                 case "stream":
                     with suppress(NoStream):
-                        await stream(watch.stream(page), feed)
+                        await stream(watch.stream(_page(feed.key)), feed)
                         return
                 case "page":
+                    ask = partial(watch.ask, "GET", _page(feed.key))
                     await poll(ask, feed, partial(self._until_next_poll, watch, feed.key))
         raise HostUnreachable(watch.reason or "its agent tells no logs")
+
+    def _begin_to_fill(self, watch: HostWatch, key: Key) -> asyncio.Task[None]:
+        self._hub.hold(*key)
+        self._filling.add(key)
+        return self._tasks.spawn(self._fill(watch, key), f"fill the log of {'/'.join(key)}")
+
+    async def _fill(self, watch: HostWatch, key: Key) -> None:
+        """Bring what an agent that pushes its lines has written before; many cannot be asked."""
+        entries: tuple[Entry, ...] = ()
+        try:
+            with suppress(SolarError, TimeoutError):
+                async with asyncio.timeout(_FILL):
+                    entries = read_entries(await page(partial(watch.ask, "GET", _page(key))))
+        finally:
+            self._filling.discard(key)
+            self._hub.fill(*key, entries)
 
     def _until_next_poll(self, watch: HostWatch, key: Key) -> float:
         pause = max(self._pace.poll, len(self._following) / _MOST_POLLS)
         status = next((instance.status for instance in watch.instances if instance.id == key.instance_id), "")
         return pause if status in _WRITING else pause * _RARELY
+
+
+def _page(key: Key) -> str:
+    return f"/instances/{quote(key.instance_id, safe='')}/logs"
 
 
 class _Following:
