@@ -308,6 +308,10 @@ class Play:
             case "again":
                 log = "ab"[n % 2]
                 self.hub.take("h", log, self.told[log][-n - 1 :])
+            case "hold":
+                self.hub.hold("h", "ab"[n % 2])
+            case "fill":
+                self.hub.fill("h", "ab"[n % 2], self.told["ab"[n % 2]])
             case "join":
                 begins = {log: self.begin(log, n) for log in "ab"}
                 self.readers.append((self.hub.follow(since=Since(replay=n)), begins, {"a": [], "b": []}))
@@ -327,7 +331,9 @@ class Play:
                 told[item.place.instance_id].append(item)
 
 
-OPS = st.tuples(st.sampled_from(["a", "a", "b", "lose", "again", "join", "read", "read"]), st.integers(0, 5))
+OPS = st.tuples(
+    st.sampled_from(["a", "a", "b", "lose", "again", "hold", "fill", "join", "read", "read"]), st.integers(0, 5)
+)
 
 
 @given(st.lists(OPS, max_size=60), st.integers(1, 6))
@@ -338,6 +344,8 @@ def test_every_reader_gets_growing_numbers_and_every_missing_one_is_counted_once
     play = Play(lines)
     for op in ops:
         play.do(op)
+    for log in (0, 1):
+        play.do(("fill", log))
     for reader, begins, told in play.readers:
         play.read(reader, told)
         for log, items in told.items():
