@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 
 from raw_wire import CHAT, connected
 from solar.control import gateway as gateway_module
+from solar.control import websocket
 from solar.control.api.asking import Desk
 from solar.control.api.sockets import SOCKETS
 from solar.errors import InvalidRequest, StoreFailed
@@ -61,6 +62,11 @@ def _handlers(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/ws/never", never),
     ):
         monkeypatch.setitem(SOCKETS, path, handler)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "LEAVE_SECONDS", 0.1)
 
 
 async def refused(opening: AbstractAsyncContextManager[ClientConnection]) -> tuple[int, str]:
@@ -263,6 +269,7 @@ async def test_a_stopping_gateway_says_goodbye_with_1001(serve: Serve, door: str
         assert closed.value.rcvd.code == 1001
 
 
+@pytest.mark.usefixtures("impatient")
 @DOORS
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 async def test_a_client_that_never_reads_does_not_hold_up_the_end(
@@ -303,6 +310,7 @@ async def test_a_client_that_was_not_heard_yet_is_told_goodbye_all_the_same(
         over.set()
 
 
+@pytest.mark.usefixtures("impatient")
 @DOORS
 async def test_a_handshake_that_is_under_way_does_not_hold_up_the_end(serve: Serve, door: str) -> None:
     async with serve(door) as gateway, connected(gateway.port) as wire:
@@ -326,6 +334,7 @@ async def test_who_answers_no_pings_is_cut_off(serve: Serve, door: str) -> None:
         await gateway.idle()
 
 
+@pytest.mark.usefixtures("impatient")
 @DOORS
 async def test_who_neither_reads_nor_answers_pings_is_cut_off(serve: Serve, door: str) -> None:
     async with serve(door) as gateway, connected(gateway.port) as wire:
