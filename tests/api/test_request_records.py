@@ -10,7 +10,8 @@ from managed import Managed, managed
 from solar.control.records import Place, Places, events_of, rows_of, status_of, summary_of
 from solar.core.record import Record
 from solar.store.facts import COLUMNS, of_row
-from solar.testing import FakeBackend, faults
+from solar.testing import FakeAgent, FakeBackend, faults
+from solar.wire.hosts import HostPatch, NewHost
 
 EVERY = "request_start,request_routed,request_reroute,request_success,request_error"
 WISH = "a secret wish"
@@ -88,6 +89,39 @@ async def test_who_failed_is_kept_with_what_was_considered_instead(tmp_path: Pat
             }
             times = [event["timestamp"] for event in story]
             assert times == sorted(times)
+
+
+async def test_requests_are_found_by_what_they_are_and_paged(tmp_path: Path) -> None:
+    async with FakeBackend(["m", "n"]) as fake, managed(tmp_path, backends=(f"one={fake.url}",)) as api:
+        for model in ("m", "n", "m", "none"):
+            await chat(api, model)
+        await asked(api, "/gateway/requests", 4)
+
+        async def found(query: str) -> list[Any]:
+            told = (await api.ask("GET", f"/gateway/requests?{query}")).json
+            return [told["total"], *(item["model"] for item in told["items"])]
+
+        assert await found("status=missed") == [1, "none"]
+        assert await found("status=success&model=m&request_type=chat") == [2, "m", "m"]
+        assert await found("request_type=embedding") == [0]
+        assert await found("host_id=h") == [0]
+        assert await found("limit=1&page=3&status=all") == [4, "n"]
+        assert await found("to=2020-01-01") == [0]
+
+
+async def test_a_host_is_told_by_the_name_that_it_has_now(tmp_path: Path) -> None:
+    async with FakeAgent("v1", api_key="agent-key") as agent, managed(tmp_path) as api:
+        instance = await agent.add("llama:8b")
+        fleet, router = api.gateway._desk.fleet, api.gateway.router
+        await fleet.ready()
+        host = await fleet.add(NewHost("before", agent.url, "agent-key"))
+        await fleet.patch(host.id, HostPatch(name="after"))
+        async with asyncio.timeout(20):
+            while "llama:8b" not in {model.id for status in router.backends for model in status.models}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert await chat(api, "llama:8b") == 200
+        (item,) = (await asked(api, f"/gateway/requests?host_id={host.id}", 1))["items"]
+        assert (item["host_name"], item["instance_id"], item["backend"]) == ("after", instance.id, None)
 
 
 async def test_why_nobody_could_be_asked_is_kept(tmp_path: Path) -> None:

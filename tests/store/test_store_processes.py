@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,9 @@ async def test_a_kill_loses_nothing_that_was_flushed_and_leaves_no_hole(tmp_path
         newest = (await store.requests(*EVER, limit=1))["items"]
         assert newest[0]["request_id"] == f"req-{total - 1}"
         assert [found.name for found in await store.hosts()] == ["gpu1"]
+    with closing(sqlite3.connect(store.path)) as shell:
+        assert shell.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert list(tmp_path.glob("*damaged*")) == []  # noqa: ASYNC240
 
 
 def test_a_full_disk_stops_the_writing_and_loses_nothing(tmp_path: Path) -> None:

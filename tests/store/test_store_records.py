@@ -61,6 +61,21 @@ async def test_entries_are_written_without_being_asked_for_in_few_transactions(t
         await until(lambda: (store.state.kind, store.state.waiting, store.state.lost) == ("ok", 0, 0))
 
 
+async def test_who_reads_meanwhile_sees_one_moment_and_holds_nobody_up(tmp_path: Path) -> None:
+    async with running(tmp_path) as store:
+        store.record(asked(0))
+        await store.flush()
+        shell = sqlite3.connect(store.path, isolation_level=None)
+        shell.execute("BEGIN")
+        assert shell.execute("SELECT count(*) FROM requests").fetchall() == [(1,)]
+        for number in range(1, 3000):
+            store.record(asked(number))
+        await store.flush()
+        assert (await store.requests(*EVER))["total"] == 3000
+        assert shell.execute("SELECT count(*) FROM requests").fetchall() == [(1,)]
+        shell.close()
+
+
 async def test_pages_are_newest_first_and_filters_hold_together(tmp_path: Path) -> None:
     async with running(tmp_path) as store:
         for number in range(10):
