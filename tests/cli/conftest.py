@@ -1,10 +1,11 @@
 import logging
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from gateway_process import Gateway
-from managing import Begun
+from managing import GATEWAY_KEY, Begun, Commands
 
 
 @pytest.fixture
@@ -23,6 +24,25 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
         one.ended()
         assert one.process.stdout is not None
         one.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One for all tests of a file: each start takes a second."""
+    flags = ("--port", "0", "--health-check-interval", "0.1")
+    one = Gateway(tmp_path_factory.mktemp("shared"), *flags, env={"SOLAR_API_KEY": GATEWAY_KEY})
+    yield one
+    one.stop(signal.SIGKILL)
+    assert one.process.stdout is not None
+    one.process.stdout.close()
+
+
+@pytest.fixture
+def solar(shared_gateway: Gateway) -> Iterator[Commands]:
+    """Commands for a gateway that knows no host yet."""
+    commands = Commands(shared_gateway)
+    yield commands
+    commands.forget_hosts()
 
 
 @pytest.fixture(autouse=True)

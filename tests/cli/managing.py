@@ -87,6 +87,12 @@ class Commands:
         """The one JSON object that a command prints which does well."""
         return json.loads(await self.said(*arguments, "--json", given=given))
 
+    def forget_hosts(self) -> None:
+        """All of them."""
+        runner = CliRunner(env=self._env)
+        for host in json.loads(runner.invoke(solar, ["hosts", "list", "--json"]).stdout)["hosts"]:
+            runner.invoke(solar, ["hosts", "rm", host["id"], "--yes"], catch_exceptions=False)
+
     def begin(self, *arguments: str) -> Begun:
         """A command in a process of its own, whose end is not waited for."""
         return Begun(arguments, self.env)

@@ -1,18 +1,8 @@
-from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from gateway_process import Gateway
-from managing import AGENT_KEY, GATEWAY_KEY, Commands
+from managing import AGENT_KEY, Commands
 
 from solar.testing import FakeAgent
-
-Start = Callable[..., Gateway]
-
-
-@pytest.fixture
-def solar(gateway: Start) -> Commands:
-    return Commands(gateway("--port", "0", env={"SOLAR_API_KEY": GATEWAY_KEY}))
 
 
 def agent() -> FakeAgent:

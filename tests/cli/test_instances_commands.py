@@ -1,21 +1,13 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from gateway_process import Gateway
-from managing import AGENT_KEY, GATEWAY_KEY, Commands
+from managing import AGENT_KEY, Commands
 
 from solar.cli import progress
 from solar.testing import FakeAgent
-
-Start = Callable[..., Gateway]
-
-
-@pytest.fixture
-def solar(gateway: Start) -> Commands:
-    return Commands(gateway("--port", "0", "--health-check-interval", "0.1", env={"SOLAR_API_KEY": GATEWAY_KEY}))
 
 
 @pytest.fixture
