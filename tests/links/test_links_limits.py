@@ -256,6 +256,16 @@ async def test_a_link_without_figures_leaves_the_memory_that_was_told() -> None:
     assert watch.memory is None
 
 
+async def test_what_was_found_before_a_link_is_no_reason_after_it() -> None:
+    watch, link = watch_of(), Wire().agent
+    await watch.look()
+    watch.linked(link)
+    assert (watch.status, watch.reason) == ("online", "")
+    await watch.look()
+    assert watch.status == "online"
+    assert "cannot be asked: nobody;" in watch.reason
+
+
 async def test_silence_is_no_life_where_nobody_answers_and_a_word_is() -> None:
     watch, link = watch_of(), Wire().agent
     watch.linked(link)

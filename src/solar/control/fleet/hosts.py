@@ -224,6 +224,7 @@ class HostWatch:
         if before is not None:
             before.end("a newer link of this host took its place")
         self._seen()
+        self._found = ("online", "")  # what a look found before is old: another one is asked for
         self._settle()
         self._changed(self, "link")
         self._ask_anew()
