@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from solar.edge.outbox import AT_MOST, AT_ONCE, Outbox
+from solar.edge.outbox import AT_MOST, AT_ONCE, Gathered, Outbox
 
 
 class Line:
@@ -25,6 +25,13 @@ class Line:
 
     def is_closing(self) -> bool:
         return self.over
+
+    def close(self) -> None:
+        self.write_eof(b"close")
+
+    def write_eof(self, end: bytes = b"write_eof") -> None:
+        self.writes.append(end)
+        self.over = True
 
 
 @pytest.fixture
@@ -106,3 +113,48 @@ async def test_a_connection_that_was_lost_gets_nothing_more_and_keeps_nobody_wai
     outbox.write(line, b"b")
     await asyncio.sleep(0)
     assert (line.writes, other.writes) == ([], [b"1"])
+
+
+# --- a protocol that is not ours
+
+
+async def at_once(outbox: Outbox, line: Any) -> None:
+    """Bring the outbox to where the next writes do not wait."""
+    outbox.write(line, b".")
+    await asyncio.sleep(0)
+    line.writes.clear()
+
+
+async def test_a_head_leaves_with_the_body_behind_it(line: Any) -> None:
+    outbox = Outbox()
+    await at_once(outbox, line)
+    for body in (b"one", b"two"):
+        Gathered(line, outbox).write(b"HTTP/1.1 200 OK\r\n\r\n")
+        Gathered(line, outbox).write(body)
+    assert line.writes == [b"HTTP/1.1 200 OK\r\n\r\none"]
+    await asyncio.sleep(0)
+    assert line.writes[1:] == [b"HTTP/1.1 200 OK\r\n\r\ntwo"]
+
+
+async def test_a_head_without_a_body_leaves_at_the_end_of_the_turn(line: Any) -> None:
+    outbox = Outbox()
+    await at_once(outbox, line)
+    gathered = Gathered(line, outbox)
+    gathered.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+    gathered.write(b"")
+    assert line.writes == []
+    await asyncio.sleep(0)
+    assert line.writes == [b"HTTP/1.1 204 No Content\r\n\r\n"]
+
+
+@pytest.mark.parametrize("ends", ["close", "write_eof"])
+async def test_what_it_wrote_comes_before_its_end(line: Any, ends: str) -> None:
+    gathered = Gathered(line, Outbox())
+    gathered.writelines([b"a", b"b"])
+    getattr(gathered, ends)()
+    assert line.writes == [b"ab", ends.encode()]
+    assert gathered.is_closing()
+
+
+def test_all_else_is_asked_of_the_transport_itself(line: Any) -> None:
+    assert Gathered(line, Outbox()).over is False

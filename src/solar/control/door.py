@@ -10,6 +10,7 @@ from typing import Any
 
 from solar.edge.frontdoor import FrontDoor
 from solar.edge.hall import Hall
+from solar.edge.outbox import Gathered, Outbox
 from solar.edge.tasks import Tasks
 from solar.router import Router
 
@@ -35,6 +36,21 @@ def front_door(router: Router, app: Application | None = None, *, tls: bool = Fa
                 hall = Hall(router.reception, server_state, tasks, app or router, tls=tls, websocket=speaks)
                 halls[:] = [hall]
             super().__init__(halls[0])
+
+    return Door
+
+
+def asgi_door() -> type[asyncio.Protocol]:
+    """uvicorn's own protocol; only that it writes head and body at once, and all its connections in a row."""
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    outbox = Outbox()
+
+    class Door(HttpToolsProtocol):
+        """One connection."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+            super().connection_made(Gathered(transport, outbox))  # type: ignore[arg-type]  # it is as good as one
 
     return Door
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from solar.control.door import Application, fits, front_door, open_socket
+from solar.control.door import Application, asgi_door, fits, front_door, open_socket
 from solar.control.listen import BACKLOG
 from solar.router import Router
 
@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=front_door(router, app, tls=tls is not None) if door == "front" else "httptools",
+                http=front_door(router, app, tls=tls is not None) if door == "front" else asgi_door(),
                 ws=open_socket,  # type: ignore[arg-type]  # what makes a protocol is as good as its class
                 ws_max_size=MAX_FRAME,
                 ws_per_message_deflate=False,  # it would take memory for each, and most are on the same network

@@ -8,6 +8,8 @@ Where turns have one write each there is nothing to gather, and most of them go 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from typing import Any
 
 AT_ONCE = 15  # writes at most that do not wait, after turns that had only one each
 AT_MOST = 256 * 1024  # bytes that wait: more would leave the processor's cache, and go past a client that is slow
@@ -27,13 +29,13 @@ class Outbox:
     def __repr__(self) -> str:
         return f"<Outbox {self._size} bytes for {len(self._waiting)} connections>"
 
-    def write(self, transport: asyncio.Transport, *parts: bytes) -> None:
-        """Write `parts`, one after the other, before the loop looks for news again."""
-        if self._at_once:
-            self._at_once -= 1
-            transport.writelines(parts)
-            return
+    def write(self, transport: asyncio.Transport, *parts: bytes, more: bool = False) -> None:
+        """Write `parts`, one after the other, before the loop looks for news again. `more`: they wait for the rest."""
         waiting = self._waiting
+        if self._at_once and not more:
+            self._at_once -= 1
+            transport.writelines(waiting.pop(transport) + parts if transport in waiting else parts)
+            return
         if not waiting:
             asyncio.get_running_loop().call_soon(self.end_turn)
         before = waiting.get(transport)
@@ -62,3 +64,41 @@ class Outbox:
         for transport, parts in waiting.items():
             if not transport.is_closing():
                 transport.writelines(parts)
+
+
+class Gathered:
+    """A transport, for a protocol of HTTP that is not ours: what it writes goes by way of an outbox.
+
+    A head waits for the body, which such protocols write right after it. What only looks like one waits for no longer
+    than the turn.
+    """
+
+    __slots__ = ("_outbox", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, outbox: Outbox) -> None:
+        self._transport = transport
+        self._outbox = outbox
+
+    def __repr__(self) -> str:
+        return f"<Gathered {self._transport!r}>"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if data:
+            self._outbox.write(self._transport, data, more=data.startswith(b"HTTP/"))
+
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        self._outbox.write(self._transport, *parts)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def write_eof(self) -> None:
+        self._outbox.hand_over(self._transport)
+        self._transport.write_eof()
+
+    def close(self) -> None:
+        self._outbox.hand_over(self._transport)
+        self._transport.close()
