@@ -114,10 +114,11 @@ async def test_without_colours_there_are_none(solar: Commands) -> None:
     assert "\x1b[3" not in terminal.shown
 
 
-async def test_a_narrow_terminal_is_not_overrun(solar: Commands) -> None:
+async def test_a_narrow_terminal_is_not_overrun_and_nothing_is_left_out(solar: Commands) -> None:
     with on_terminal("status", "--once", env=solar.env, columns=50) as terminal:
         assert await terminal.ended() == 0
     assert max(map(len, terminal.text.splitlines())) <= 50
+    assert "…" not in terminal.text
 
 
 class Thinker(BaseHTTPRequestHandler):

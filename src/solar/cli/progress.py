@@ -39,8 +39,10 @@ def telling(what: str, *, quiet: bool = False) -> Iterator[Tell]:
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.table import Column
 
-        words = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
-        with Progress(SpinnerColumn(), TimeElapsedColumn(), words, console=console, transient=True) as progress:
+        rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        words = TextColumn("{task.description}", markup=False, table_column=rest)
+        columns = (SpinnerColumn(), TimeElapsedColumn(), words)
+        with Progress(*columns, console=console, transient=True, expand=True) as progress:
             task = progress.add_task(what, total=None)
             yield lambda told: progress.update(task, description=f"{what}: {clean(told)}" if told else what)
 

@@ -45,9 +45,10 @@ def in_colour() -> Console:
 
 def table(*columns: str, rows: Iterable[Sequence[str]]) -> Table:
     """A table of `rows`; a cell that is a state has its colour."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    made = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    headers = (Column(column, overflow="fold") for column in columns)  # where it is narrow, nothing is left out
+    made = Table(*headers, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         made.add_row(*map(cell, row))
     return made
