@@ -118,6 +118,21 @@ async def test_a_migration_that_fails_has_changed_nothing(tmp_path: Path, newer:
     assert stamp(store.path) == "0001"
 
 
+async def test_without_what_migrates_an_older_database_is_left_as_it_is_and_that_is_said(
+    tmp_path: Path, newer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer.write_text(NEXT.format(more="SELECT 1"))  # noqa: ASYNC240
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("solar.store.database.REVISIONS", REVISIONS)
+        async with running(tmp_path) as store:
+            await store.put_host(host())
+    monkeypatch.setitem(sys.modules, "alembic", None)
+    async with running(tmp_path) as store:
+        with pytest.raises(StoreFailed, match=r"is not installed \(alembic\); install it with the extra 'server'"):
+            await store.put_host(host(2))
+    assert stamp(store.path) == "0001"
+
+
 async def test_columns_stand_in_the_order_of_the_facts(tmp_path: Path) -> None:
     async with running(tmp_path) as store:
         await store.flush()

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from solar.errors import StoreFailed
 from solar.store.facts import COLUMNS, OPTIONAL_NUMBERS, OPTIONAL_TEXTS, Host, Row
 from solar.store.place import BUSY_SECONDS, REVISIONS, Place, identity
 
@@ -201,10 +202,16 @@ def remember(connection: sqlite3.Connection, key: str, value: object) -> None:
 
 def _migrate(path: Path) -> None:
     """Bring the schema to the newest revision. It loads SQLAlchemy and Alembic, as much as half a gateway."""
-    from alembic import command
-    from alembic.config import Config
-    from sqlalchemy import NullPool, create_engine, event
-    from sqlalchemy.exc import DBAPIError
+    try:
+        from alembic import command
+        from alembic.config import Config
+        from sqlalchemy import NullPool, create_engine, event
+        from sqlalchemy.exc import DBAPIError
+    except ModuleNotFoundError as missing:
+        raise StoreFailed(
+            f"{path} is of an older Solar, and what brings it up to date is not installed ({missing.name}); "
+            "install it with the extra 'server', from the checkout: pip install '.[server]'"
+        ) from None
 
     engine = create_engine("sqlite://", creator=lambda: _open(path), poolclass=NullPool)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
