@@ -27,7 +27,7 @@ _METAVARS = {
 
 
 _URL = "The gateway's address; or SOLAR_URL. [default: as the settings here say]"
-_KEY = "Its key; or SOLAR_API_KEY. [default: as the settings here say, or the key that is kept here]"
+_KEY = "The gateway's key; or SOLAR_API_KEY. [default: as the settings here say, or the key that is kept here]"
 
 
 def settings_options(command: Command) -> Command:
