@@ -1,3 +1,4 @@
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -290,3 +291,19 @@ class Link:
 
     def end(self, why: str) -> None:
         pass
+
+
+async def test_all_logs_of_many_hosts_come_though_one_host_hangs_and_agents_are_not_hurried(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        agents = [await stack.enter_async_context(FakeAgent("v2")) for _ in range(10)]
+        logs = await stack.enter_async_context(following(tmp_path, look=3600))
+        for n, agent in enumerate(agents):
+            for alias in "0123456789":
+                agent.write(await agent.add(alias, start=False), f"{n}/{alias}")
+            await logs.add(agent, f"host{n}")
+        agents[0].freeze()
+        async with reading(logs.hub) as seen:
+            await seen.until(lambda: len(seen.texts) == 90)
+            assert sorted(set(seen.texts)) == sorted(f"{n}/{alias}" for n in range(1, 10) for alias in "0123456789")
+            assert sum(logs_asked(agent) for agent in agents[1:]) == 90
+        agents[0].thaw()
