@@ -50,7 +50,7 @@ class Release:
 class RealAgent:
     """One agent with its own key, ports and folder. It has no instances, and it is stopped when it is made."""
 
-    def __init__(self, release: Release, folder: Path, engine: Engine) -> None:
+    def __init__(self, release: Release, folder: Path, engine: Engine, control_url: str = "") -> None:
         self.release = release
         self.folder = folder
         self.key = f"key-of-an-agent-{uuid4().hex}"
@@ -58,6 +58,7 @@ class RealAgent:
         self.url = f"http://{HOST}:{self.port}"
         self.log = folder / "agent.log"
         self._model = engine.model
+        self._control_url = control_url  # of the coordinator that it opens a link to
         self._first_port = free_port()  # of its instances; it takes what is free from there
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir()
@@ -87,6 +88,8 @@ class RealAgent:
             "LOG_DIR": f"{self.folder / 'logs'}",
             "MODELS_DIR": f"{self.folder / 'models'}",
             "START_PORT": f"{self._first_port}",
+            "SOLAR_CONTROL_URL": self._control_url,
+            "HOST_NAME": self.release.version,
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SOLAR_", "PYTHON", "COV"))}

@@ -34,6 +34,13 @@ def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
         yield running
 
 
+@pytest.fixture(params=EACH)
+def linked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
+    """Its agent opens a link to the gateway. Nobody else's, either."""
+    with scene(tmp_path, request.param, linked=True) as running:
+        yield running
+
+
 @pytest.fixture
 def both(tmp_path: Path) -> Iterator[Scene]:
     """An agent of each release, with one model on both."""

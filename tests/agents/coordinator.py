@@ -9,6 +9,7 @@ import httpx
 import openai
 from agent_process import LONG, RealAgent, until
 from gateway_process import Gateway
+from websockets.sync.client import ClientConnection, connect
 
 KEY = "key-of-the-gateway-3f1c"
 Json = dict[str, Any]
@@ -41,6 +42,15 @@ class Coordinator:
         until(
             lambda: self.http.get("/hosts").status_code == httpx.codes.OK, lambda: f"{self.answers[-1:]}\n{self.tail()}"
         )
+
+    @property
+    def url(self) -> str:
+        assert self.gateway is not None, self
+        return self.gateway.url
+
+    def listening(self, path: str) -> ClientConnection:
+        """A WebSocket of its own."""
+        return connect(f"ws{self.url.removeprefix('http')}{path}", additional_headers={"X-API-Key": KEY}, proxy=None)
 
     def _keep(self, answer: httpx.Response) -> None:
         self.answers.append(f"{answer.headers}\n{answer.read().decode()}")
@@ -96,8 +106,7 @@ class Coordinator:
     # --- models
 
     def openai(self) -> openai.OpenAI:
-        assert self.gateway is not None, self
-        return openai.OpenAI(base_url=f"{self.gateway.url}/v1", api_key=KEY, max_retries=0, timeout=LONG)
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=KEY, max_retries=0, timeout=LONG)
 
     def chat(self, model: str, **fields: Any) -> httpx.Response:
         """One raw request, whatever its outcome."""

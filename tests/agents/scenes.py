@@ -48,8 +48,8 @@ class Scene:
 
 
 @contextmanager
-def scene(folder: Path, *releases: Release) -> Iterator[Scene]:
-    """Agents of these releases, registered with a gateway. No key of theirs may ever be told."""
+def scene(folder: Path, *releases: Release, linked: bool = False) -> Iterator[Scene]:
+    """Agents of these releases, registered with a gateway, and `linked` to it or not. No key of theirs may be told."""
     for release in releases:
         if why := release.why_not():
             pytest.skip(why)
@@ -57,13 +57,14 @@ def scene(folder: Path, *releases: Release) -> Iterator[Scene]:
     if engine is None:
         pytest.skip("no llama-server and model here: scripts/test --all brings both")
     with ExitStack() as running:
-        agents = [RealAgent(release, folder / f"agent-{n}", engine) for n, release in enumerate(releases)]
         solar = Coordinator(folder / "solar")
         running.callback(solar.close)
-        for agent in agents:
-            running.callback(agent.close)
-            agent.start()
         solar.start()
+        agents = []
+        for number, release in enumerate(releases):
+            agents.append(RealAgent(release, folder / f"agent-{number}", engine, solar.url if linked else ""))
+            running.callback(agents[-1].close)
+            agents[-1].start()
         served = []
         for agent in agents:
             agent.ready()

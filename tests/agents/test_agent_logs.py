@@ -6,17 +6,10 @@ from typing import Any
 
 import pytest
 from agent_process import LONG, until
-from coordinator import KEY, Coordinator
 from scenes import MODEL, Scene
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
 BEGUN = "processing task"  # llama-server, when a request gets its slot
-
-
-def listening(solar: Coordinator, path: str) -> ClientConnection:
-    assert solar.gateway is not None
-    url = solar.gateway.url.replace("http", "ws", 1)
-    return connect(f"{url}{path}", additional_headers={"X-API-Key": KEY}, proxy=None)
 
 
 def frames(socket: ClientConnection) -> Iterator[dict[str, Any]]:
@@ -33,7 +26,7 @@ def test_a_log_is_followed_while_tokens_flow(shared: Scene) -> None:
     solar, one = shared.solar, shared.one
     path = f"/ws/logs/{one.host_id}/{one.instance_id}"
     held = len(solar.call("GET", f"{one.path}/logs"))
-    with listening(solar, path) as socket, solar.openai() as client:
+    with solar.listening(path) as socket, solar.openai() as client:
         told = frames(socket)
         before = [next(told) for _ in range(held)]
         stream = client.chat.completions.create(
@@ -53,7 +46,7 @@ def test_a_log_is_followed_while_tokens_flow(shared: Scene) -> None:
 
 def test_a_log_goes_on_after_its_agent_was_killed_and_started_again(own: Scene) -> None:
     solar, one = own.solar, own.one
-    with listening(solar, f"/ws/logs?host={one.host_id}&text=task") as socket:
+    with solar.listening(f"/ws/logs?host={one.host_id}&text=task") as socket:
         assert solar.chat(MODEL).status_code == 200
         told = lines(socket)
         first = next(line for line in told if BEGUN in line["data"]["line"])
@@ -69,7 +62,11 @@ def test_a_log_goes_on_after_its_agent_was_killed_and_started_again(own: Scene) 
 
 @pytest.mark.newer_python
 def test_the_logs_of_all_hosts_come_in_one_place(both: Scene) -> None:
-    with listening(both.solar, "/ws/logs?replay=0") as socket:
+    with both.solar.listening("/ws/logs?replay=0") as socket:
+        sources = (frame["instance_id"] for frame in frames(socket) if frame["type"] == "source" and frame["live"])
+        unheard = {served.instance_id for served in both.served}
+        while unheard:
+            unheard.discard(next(sources))
         for _ in range(2):
             assert both.solar.chat(MODEL).status_code == 200
         told = (line["host_name"] for line in lines(socket) if BEGUN in line["data"]["line"])
