@@ -1,12 +1,15 @@
 """Logs of containers, from a Docker that does what it is told."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from fake_docker import FakeDocker
 from following import LOG, Followed, eventually, following, reading
+from served import Served
 
 from solar.control.logs import Contact, Place, Since
 from solar.control.logs.containers import ContainerLogs, Logged
@@ -104,3 +107,16 @@ async def test_a_container_that_writes_nothing_is_followed_too(tmp_path: Path) -
             await seen.until(lambda: seen.items)
             docker.write("llm", "a line", at(9))
             await seen.line("a line")
+
+
+async def test_a_gateway_that_looks_for_containers_has_their_logs(
+    serve: Callable[..., AbstractAsyncContextManager[Served]],
+) -> None:
+    async with FakeBackend(["m"], kind="ollama") as backend, FakeDocker() as docker:
+        docker.run("llm", backend.port)
+        docker.write("llm", "hello", at(0))
+        async with serve(discover=[f"docker:{docker.url}"]) as gateway:
+            await eventually(lambda: gateway.gateway._desk.logs.has("localhost", "ollama-llm"))
+            async with gateway.open("/ws/logs/localhost/ollama-llm") as socket, asyncio.timeout(10):
+                assert json.loads(await socket.recv()) == {"seq": 0, "timestamp": at(0), "line": "hello"}
+        docker.silence("llm")
