@@ -61,6 +61,21 @@ async def test_the_status_and_the_message_of_an_agent_are_kept(
         assert (answer.status, json.loads(answer.body)) == (status, {"detail": said})
 
 
+@pytest.mark.parametrize("dialect", ["v1", "v2", "fork"])
+async def test_what_a_change_made_is_known_when_its_answer_comes(tmp_path: Path, dialect: DialectName) -> None:
+    async with FakeAgent(dialect) as agent, fleet_in(tmp_path) as fleet:
+        host = await fleet.add(host_of(agent))
+        created = await fleet.call(host.id, "POST", "/instances", body({"config": CONFIG}), kind="change")
+        assert [one.status for one in fleet.instances(host.id)] == ["stopped"]
+        page = f"/instances/{json.loads(created.body)['instance']['id']}"
+        await fleet.call(host.id, "POST", f"{page}/start", kind="start")
+        assert "1 backends" in repr(fleet.discoverer)
+        await fleet.call(host.id, "POST", f"{page}/stop", kind="stop")
+        assert "0 backends" in repr(fleet.discoverer)
+        await fleet.call(host.id, "DELETE", page, kind="change")
+        assert fleet.instances(host.id) == ()
+
+
 async def test_a_start_that_fails_says_why_as_the_agent_does(tmp_path: Path) -> None:
     async with FakeAgent("fork") as agent, fleet_in(tmp_path) as fleet:
         host = await fleet.add(host_of(agent))

@@ -83,3 +83,24 @@ async def test_without_its_extra_an_agent_of_the_fork_is_told_and_asked(
             await here.open("/socket.io/?transport=websocket&EIO=4", key=None).__aenter__()
         assert refused.value.response.status_code == 404
         assert json.loads(refused.value.response.body)["error"]["code"] == "no_socketio"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+async def test_a_model_that_was_started_through_the_gateway_is_no_unknown_one(tmp_path: Path, linked: bool) -> None:
+    async with served(tmp_path) as here, asking(here) as client:
+        urls = [f"{here.url}/ws/host-channel"] if linked else []
+        async with FakeAgent("v2", control_urls=urls) as agent:
+            new = {"name": "gpu1", "url": agent.url, "api_key": "host-key"}
+            host = (await client.post("/hosts", json=new)).json()["host"]["id"]
+            if linked:
+                await agent.wait_for(lambda: agent.links[0].acknowledged)
+            for number in range(5):
+                config = {"config": {"model": "/m.gguf", "alias": f"m{number}"}}
+                created = await client.post(f"/hosts/{host}/instances", json=config)
+                page = f"/hosts/{host}/instances/{created.json()['instance']['id']}"
+                assert (await client.post(f"{page}/start")).status_code == 200
+                answer = await client.post("/v1/chat/completions", json=ASK | {"model": f"m{number}"})
+                assert answer.status_code in (200, 503)
+                assert (await client.post(f"{page}/stop")).status_code == 200
+                answer = await client.post("/v1/chat/completions", json=ASK | {"model": f"m{number}"})
+                assert answer.status_code == 404

@@ -32,7 +32,7 @@ from solar.wire.instances import Instance
 from solar.wire.redact import redact, unmask
 
 T = TypeVar("T")
-PATIENCE = 2.0  # seconds that the list of all hosts waits for them to be read
+PATIENCE = 2.0  # seconds: for the hosts to be read right after the start; for a change to be seen
 _PAUSES = (0.5, 30.0)  # seconds between two readings of hosts that cannot be read: the first, the longest
 
 
@@ -213,6 +213,10 @@ class Fleet:
         finally:
             if kind != "read":
                 watch.wake()
+        if kind != "read" and answer.status == 200:
+            with suppress(TimeoutError):  # whoever starts an instance asks it next: by then it must be known
+                async with asyncio.timeout(PATIENCE):
+                    await watch.refresh()
         return replace(answer, body=redact(answer.body, secrets | watch.secrets))
 
     def whose(self, api_key: str, called: str | None) -> HostWatch:
