@@ -9,7 +9,7 @@ from pathlib import Path
 
 from solar.control.fleet import Fleet
 from solar.control.fleet.hosts import Pace
-from solar.control.logs import Contact, Gap, Item, LogHub, LogLine, Since, Wanted
+from solar.control.logs import Contact, Gap, Item, Limits, LogHub, LogLine, Since, Wanted
 from solar.control.logs.origins import Origin
 from solar.control.logs.sources import LogPace, Sources
 from solar.edge.tasks import Tasks
@@ -40,12 +40,16 @@ class Followed:
 
 @asynccontextmanager
 async def following(
-    data_dir: Path, pace: LogPace = QUICK, origins: Sequence[Origin] = (), look: float = 0.02
+    data_dir: Path,
+    pace: LogPace = QUICK,
+    origins: Sequence[Origin] = (),
+    look: float = 0.02,
+    limits: Limits = Limits(),  # noqa: B008  # frozen
 ) -> AsyncIterator[Followed]:
     store, tasks = Store(data_dir, log=LOG), Tasks(LOG)
     keeping = tasks.spawn(store.run(), "store")
     fleet = Fleet(store, log=LOG, pace=Pace(instances=look, health=0.05, longest=0.05, linked=look))
-    hub = LogHub()
+    hub = LogHub(limits)
     sources = Sources(hub, fleet, origins, pace)
     try:
         tasks.spawn(fleet.run(), "fleet")

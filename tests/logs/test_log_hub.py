@@ -102,6 +102,22 @@ def test_all_logs_together_are_bounded_in_bytes() -> None:
     assert "6 logs" in repr(hub)
 
 
+def test_lines_that_go_before_they_were_read_are_a_gap_and_the_log_stays_known() -> None:
+    hub = LogHub(Limits(bytes=3000))
+    place = Place("h", "1", "gpu1", "m")
+    hub.tell(place)
+    with hub.follow(Wanted(aliases=frozenset({"m"})), Since(replay=0)) as reader:
+        hub.take("h", "1", [Entry(n, "", "x" * 500) for n in range(2)])
+        assert numbers(reader.take()) == [0, 1]
+        hub.take("h", "1", [Entry(2, "", "x" * 500)])
+        hub.take("h", "2", [Entry(0, "", "x" * 2000)])
+        hub.take("h", "1", [Entry(3, "", "anew")])
+        items = reader.take()
+    assert (items[0], gaps(items)) == (Gap(place, 1), [1])
+    assert [item.line.text for item in items if isinstance(item, LogLine)] == ["anew"]
+    assert place in hub.places
+
+
 def test_lines_of_strangers_do_not_drive_out_those_of_hosts() -> None:
     hub = LogHub(Limits(logs=2))
     for name in ("a", "b"):

@@ -10,6 +10,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
 from solar.control.fleet.hosts import HostView
+from solar.control.logs.items import Key
 from solar.testing import FakeAgent
 from solar.wire.hosts import NewHost
 from solar.wire.lines import Entry
@@ -86,6 +87,16 @@ async def test_an_instance_that_was_just_created_is_asked_for(serve: Serve) -> N
     async with FakeAgent("v2") as agent, serve() as gateway:
         host = await host_of(gateway, agent)
         instance = await agent.add("new")
+        async with gateway.open(f"/ws/logs/{host.id}/{instance.id}") as socket:
+            assert (await told(socket))["seq"] == 0
+
+
+async def test_a_log_that_was_forgotten_is_asked_for_again(serve: Serve) -> None:
+    async with FakeAgent("v2") as agent, serve() as gateway:
+        instance = await agent.add("m")
+        host = await host_of(gateway, agent)
+        logs = gateway.gateway._desk.logs
+        logs._forget(logs._log(Key(host.id, instance.id)))
         async with gateway.open(f"/ws/logs/{host.id}/{instance.id}") as socket:
             assert (await told(socket))["seq"] == 0
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from following import Followed, following, reading
 
-from solar.control.logs import Since, Wanted
+from solar.control.logs import Limits, Since, Wanted
 from solar.control.logs.sources import ways
 from solar.testing import FakeAgent, FakeInstance, TcpProxy, json_answer
 from solar.wire.dialects import DIALECTS
@@ -275,6 +275,18 @@ async def test_an_instance_that_is_created_later_joins(tmp_path: Path) -> None:
             await agent.add("new")
             await seen.until(lambda: len(seen.texts) == 2)
             assert [item.place.alias for item in seen.items] == ["new"] * 3
+
+
+async def test_a_log_that_was_forgotten_while_it_was_read_is_read_on(tmp_path: Path) -> None:
+    async with FakeAgent("v1") as agent, following(tmp_path, limits=Limits(bytes=8000)) as logs:
+        instances = [await agent.add(alias) for alias in ("a", "b")]
+        await logs.add(agent)
+        async with reading(logs.hub) as seen:
+            await seen.until(lambda: len(seen.texts) == 4)
+            for n in range(20):
+                for instance in instances:
+                    agent.write(instance, f"{instance.alias} {n} {'x' * 1000}")
+                    await seen.line(f"{instance.alias} {n} ")
 
 
 async def test_an_agents_keys_are_in_no_line(tmp_path: Path) -> None:

@@ -75,8 +75,10 @@ async def _unknown(desk: Desk, host_id: str, instance_id: str) -> str | None:
         return f"Host {host_id[:100]} not found"
     except SolarError as error:
         return error.message
-    if desk.logs.has(host_id, instance_id):
-        return None
+    for instance in view.instances:
+        if instance.id == instance_id:
+            desk.logs.tell(Place(host_id, instance_id, view.name, instance.alias))
+            return None
     return "Instance not found" if view.status == "online" else f"Failed to connect to solar-host: {view.reason}"
 
 

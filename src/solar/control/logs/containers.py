@@ -71,15 +71,12 @@ class ContainerLogs:
         reading = self._logs.setdefault(feed.key, _Reading())
         reading.feed = feed
         pause = _PAUSES[0]
-        try:
-            while True:
-                feed.works = False
-                await settle(self._entries(feed.key, reading), feed)
-                feed.ill("its container has stopped")
-                pause = _PAUSES[0] if feed.works else min(2 * pause, _PAUSES[1])
-                await feed.rest(pause)
-        finally:
-            reading.feed = None
+        while True:
+            feed.works = False
+            await settle(self._entries(feed.key, reading), feed)
+            feed.ill("its container has stopped")
+            pause = _PAUSES[0] if feed.works else min(2 * pause, _PAUSES[1])
+            await feed.rest(pause)
 
     async def _entries(self, key: Key, reading: _Reading) -> AsyncGenerator[Sequence[Entry], None]:
         reading.begin()
@@ -94,7 +91,7 @@ class _Reading:
     __slots__ = ("_again", "_same", "_seq", "at", "feed")
 
     def __init__(self) -> None:
-        self.feed: Feed | None = None  # who follows it now
+        self.feed: Feed | None = None  # who follows it, or did
         self.at: str | None = None  # the time of the last line
         self._same = 0  # lines that were read with that time
         self._again = 0  # of them those that are still to be told again

@@ -17,6 +17,8 @@ class Feed:
     def __init__(self, hub: LogHub, key: Key) -> None:
         self.key = key
         self.works = False  # it has been well since it began last
+        self._told = False  # it was said how it is
+        self._trouble: str | None = None
         self._hub = hub
         self._woken = asyncio.Event()
 
@@ -30,10 +32,19 @@ class Feed:
     def well(self) -> None:
         """It is followed now, and what there was before has been taken."""
         self.works = True
-        self._hub.contact(*self.key)
+        self._tell(None)
 
     def ill(self, trouble: str) -> None:
         """It is not followed now."""
+        self._tell(trouble)
+
+    def again(self) -> None:
+        """Say once more how it is: its log may have been forgotten meanwhile."""
+        if self._told:
+            self._tell(self._trouble)
+
+    def _tell(self, trouble: str | None) -> None:
+        self._told, self._trouble = True, trouble
         self._hub.contact(*self.key, trouble)
 
     def wake(self) -> None:

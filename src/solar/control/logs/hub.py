@@ -19,7 +19,7 @@ from solar.wire.redact import masking
 class Limits(msgspec.Struct, frozen=True):
     """How much is kept."""
 
-    logs: int = 1000
+    logs: int = 5000
     lines: int = 1000  # of one log: as many as agents keep
     characters: int = 1 << 20  # of one log
     bytes: int = 64 << 20  # of all logs, more or less
@@ -29,8 +29,8 @@ class Limits(msgspec.Struct, frozen=True):
 class LogHub:
     """The newest lines of each log, with numbers that go on over reconnects and restarts of whoever tells them.
 
-    A log that nobody has spoken of begins with its first line. Where there is too much, the log goes first that is
-    read by nobody and was quiet for longest. One event loop uses it; `clock` counts seconds.
+    A log that nobody has spoken of begins with its first line. Where there is too much, the lines of a log go first
+    that is read by nobody and was quiet for longest. One event loop uses it; `clock` counts seconds.
     """
 
     def __init__(self, limits: Limits = Limits(), clock: Callable[[], float] = time.monotonic) -> None:  # noqa: B008  # frozen
@@ -190,8 +190,17 @@ class LogHub:
             self._forget(self._logs[key])
 
     def _keep_within(self) -> None:
-        while len(self._logs) > self._limits.logs or (self._cost > self._limits.bytes and len(self._logs) > 1):
+        while len(self._logs) > self._limits.logs:
             self._forget(min(self._logs.values(), key=self._worth))
+        if self._cost <= self._limits.bytes:
+            return
+        *others, _ = self._logs.values()  # not the one that was told last
+        for log in sorted(others, key=self._worth):
+            if len(log.ring) and self._cost > self._limits.bytes:
+                known = log.told and log.place.key not in self._gone
+                self._forget(log)
+                if known:
+                    self.tell(log.place)
 
     def _worth(self, log: Log) -> tuple[bool, bool]:
         return bool(log.readers), log.told and log.place.key not in self._gone

@@ -44,6 +44,7 @@ class Reader:
         self._seats: dict[Log, _Seat] = {}
         self._new: dict[Log, None] = {}  # where something is new, in the order in which it came
         self._lost: set[Key] = set()  # logs that were forgotten while it read them: what they become is all new
+        self._gaps: list[Item] = []  # what it had not read of these
         self._woken = asyncio.Event()
         self._closed = False
 
@@ -87,11 +88,10 @@ class Reader:
     def take(self) -> list[Item]:
         """What is new now, without waiting."""
         logs, self._new = list(self._new), {}
-        if len(logs) == 1:
-            return [item for _, item in self._told(logs[0], self._seats[logs[0]])]
+        gaps, self._gaps = self._gaps, []
         # Each log by itself is in order; only between logs the times decide.
         told = (self._told(log, self._seats[log]) for log in logs)
-        return [item for _, item in merge(*told, key=itemgetter(0))]
+        return gaps + [item for _, item in merge(*told, key=itemgetter(0))]
 
     def close(self) -> None:
         """It reads no more."""
@@ -111,10 +111,13 @@ class Reader:
     def leaves(self, log: Log, *, lost: bool = False) -> None:
         """`log` is no more, or not wanted any more."""
         log.readers.discard(self)
-        del self._seats[log]
+        seat = self._seats.pop(log)
         self._new.pop(log, None)
         if lost:
             self._lost.add(log.place.key)
+            if seat.next is not None and seat.next <= log.ring.newest:
+                self._gaps.append(Gap(log.place, log.ring.newest + 1 - seat.next))
+                self._woken.set()
 
     def reads(self, log: Log) -> bool:
         """Whether it has a place in `log`."""

@@ -96,6 +96,7 @@ class Sources:
             following = self._following[place.key] = _Following(Feed(self._hub, place.key))
             self._begin(following)
         following.stay()
+        following.feed.again()
 
     def _left(self, place: Place) -> None:
         if (following := self._following.get(place.key)) is not None:
