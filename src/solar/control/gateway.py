@@ -33,7 +33,7 @@ _log = logging.getLogger("solar")
 
 
 class Gateway:
-    """`router`, and the management API on `desk` once begin() has loaded it; end() is for the end.
+    """`router`, and the management API on `desk`, loaded when it is first asked for; end() is for the end.
 
     Pages of other origins may not manage it, unless their host's name is one of `trusted`. What is `beside` runs
     from begin() to end().
@@ -60,13 +60,12 @@ class Gateway:
         return f"<Gateway of {self.router!r}>"
 
     def begin(self) -> None:
-        """Start what the router's start did not wait for: records, hosts, management."""
+        """Start what the router's start did not wait for: records, hosts."""
         self._recording = self._tasks.spawn(self._desk.store.run(), "store")
         self._tasks.spawn(self._desk.fleet.run(), "fleet")
         self._tasks.spawn(self._follow(), "follow the fleet")
         for run in self._beside:
             self._tasks.spawn(run(), "beside the gateway")
-        self._api()
 
     async def end(self) -> None:
         """Write what is still to be kept, and let go of the rest."""
