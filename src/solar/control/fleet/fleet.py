@@ -6,13 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from hmac import compare_digest
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -71,13 +71,12 @@ class Fleet:
         """Read the hosts once the store has opened, and watch them until cancelled."""
         await self._store.opened()
         hosts = await self._stored()
-        agents = await asyncio.to_thread(import_module, "solar.control.fleet.agents")
-        async with agents.open_session() as session:
+        async with AsyncExitStack() as connections:
             tasks = Tasks(self._log)
-            self._office = _Office(tasks, partial(agents.AgentClient, session))
+            self._office = _Office(tasks, connections)
             try:
                 for host in hosts:
-                    self._begin(self._watcher(host))
+                    self._begin(await self._watcher(host))
                 self._read.set()
                 await self.refresh_all()
                 self.discoverer.complete()
@@ -119,7 +118,7 @@ class Fleet:
         self._refuse_second(agent)
         now_ms = int(time.time() * 1000)
         settings = {} if new.weight is msgspec.UNSET else {"weight": new.weight}
-        watch = self._watcher(Host(str(uuid4()), new.name, str(agent), new.api_key, now_ms, settings))
+        watch = await self._watcher(Host(str(uuid4()), new.name, str(agent), new.api_key, now_ms, settings))
         await watch.look()
         if watch.dialect is None and not unreachable:
             raise InvalidRequest(f"the host was not registered: {watch.reason}", code="host_unreachable", param="url")
@@ -147,7 +146,7 @@ class Fleet:
             if host.url != old.host.url:
                 self._refuse_second(agent_url(host.url), but=host_id)
             await self._store.put_host(host)
-            return self._revise(old, host)
+            return await self._revise(old, host)
 
         watch = await self._whole(keep())
         if changes.keys() - {"name"}:
@@ -176,10 +175,10 @@ class Fleet:
             for host in await self._store.hosts():
                 old = self._watches.get(host.id)
                 if old is None:
-                    self._begin(self._watcher(host))
+                    self._begin(await self._watcher(host))
                     self._heard(self._watches[host.id], "added")
                 elif old.host != host:
-                    self._revise(old, host)
+                    await self._revise(old, host)
 
         await self._whole(keep())
 
@@ -297,21 +296,22 @@ class Fleet:
             raise outcome
         return outcome
 
-    def _watcher(self, host: Host, after: HostWatch | None = None) -> HostWatch:
+    async def _watcher(self, host: Host, after: HostWatch | None = None) -> HostWatch:
         """Who watches `host`; nobody runs it yet."""
+        client = await self._ready().client()
         try:
-            agent = self._ready().client(agent_url(host.url), host.api_key)
+            agent = client(agent_url(host.url), host.api_key)
         except InvalidRequest as error:
             agent = NoAgent(error.message)
         return HostWatch(host, agent, self._heard, pace=self._pace, log=self._log, after=after)
 
-    def _revise(self, old: HostWatch, host: Host) -> HostWatch:
+    async def _revise(self, old: HostWatch, host: Host) -> HostWatch:
         """What is kept of a host is `host` now; who watches it from here on."""
         if (host.url, host.api_key) == (old.host.url, old.host.api_key):
             old.revised(host)
         else:
             self._end(host.id)
-            self._begin(self._watcher(host, after=old))
+            self._begin(await self._watcher(host, after=old))
         watch = self._watches[host.id]
         self._heard(watch, "patched")
         return watch
@@ -345,11 +345,23 @@ class Fleet:
             told(what, view)
 
 
-class _Office(NamedTuple):
+class _Office:
     """What there is while a fleet runs."""
 
-    tasks: Tasks
-    client: Callable[[AgentUrl, str], Agent]
+    def __init__(self, tasks: Tasks, connections: AsyncExitStack) -> None:
+        self.tasks = tasks
+        self._connections = connections  # to agents; closed at the end
+        self._loading = asyncio.Lock()
+        self._client: Callable[[AgentUrl, str], Agent] | None = None
+
+    async def client(self) -> Callable[[AgentUrl, str], Agent]:
+        """How an agent is asked. It is loaded for the first host: a gateway without any stays small."""
+        async with self._loading:
+            if self._client is None:
+                agents = await asyncio.to_thread(import_module, "solar.control.fleet.agents")
+                session = await self._connections.enter_async_context(agents.open_session())
+                self._client = partial(agents.AgentClient, session)
+            return self._client
 
 
 def _bytes(key: str) -> bytes:
