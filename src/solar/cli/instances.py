@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from solar.cli.client import Client
 
 _NAME = click.argument("name", metavar="INSTANCE", shell_complete=instance_names)
+_NO_WAIT = click.option(
+    "--no-wait", is_flag=True, help="Return once its agent says that it runs: it may still load its model."
+)
+_TIMEOUT = click.option(
+    "--timeout", default=600.0, metavar="S", help="How long it may load, in seconds. [default: 600]"
+)
 _ON = click.option(
     "--host",
     metavar="HOST",
@@ -202,8 +208,8 @@ def rm(client: Client, name: str, host: str | None, yes: bool, as_json: bool) ->
 @instances.command()
 @_NAME
 @_ON
-@click.option("--no-wait", is_flag=True, help="Return once its agent says that it runs: it may still load its model.")
-@click.option("--timeout", default=600.0, metavar="S", help="How long it may load, in seconds. [default: 600]")
+@_NO_WAIT
+@_TIMEOUT
 @json_option
 @asks_gateway
 def start(client: Client, name: str, host: str | None, no_wait: bool, timeout: float, as_json: bool) -> None:
@@ -224,8 +230,8 @@ def stop(client: Client, name: str, host: str | None, as_json: bool) -> None:
 @instances.command()
 @_NAME
 @_ON
-@click.option("--no-wait", is_flag=True, help="Return once its agent says that it runs: it may still load its model.")
-@click.option("--timeout", default=600.0, metavar="S", help="How long it may load, in seconds. [default: 600]")
+@_NO_WAIT
+@_TIMEOUT
 @json_option
 @asks_gateway
 def restart(client: Client, name: str, host: str | None, no_wait: bool, timeout: float, as_json: bool) -> None:

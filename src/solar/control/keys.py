@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
 
 from solar.errors import InvalidSettings
+from solar.store.place import alone_in
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -57,7 +57,7 @@ def keep_key(data_dir: Path) -> KeptKey:
     path = data_dir / "api_key"
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _alone_in(data_dir):
+        with alone_in(data_dir):
             key, set_aside = read_key(path), None
             if key is None and path.exists():
                 set_aside = _set_aside(path)
@@ -72,17 +72,6 @@ def keep_key(data_dir: Path) -> KeptKey:
             "set a key with --api-key, or a directory that can be written with --data-dir"
         ) from None
     return KeptKey(key, path, made=True, set_aside=set_aside)
-
-
-@contextlib.contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Let nobody else in meanwhile: processes that share a port and start at once must not make a key each."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def read_key(path: Path) -> str | None:

@@ -50,7 +50,7 @@ def prepare(path: Path, *, doubtful: bool) -> Place:
     we are, OSError and sqlite3.Error where it can't be had now. In none of these cases it is changed.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _alone_in(path.parent):
+    with alone_in(path.parent):
         _make_private(path)
         try:
             return Place(path, _revision(path, doubtful=doubtful))
@@ -78,8 +78,8 @@ def beside(path: Path) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Let nobody else in meanwhile: processes that start at once must not set each other's file aside."""
+def alone_in(directory: Path) -> Iterator[None]:
+    """Let nobody else in meanwhile: processes that start at once must not make, or set aside, each other's files."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
