@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,18 @@ class RealAgent:
         self.process.kill()
         self.process.wait()
         self.process = None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP: the kernel goes on accepting for it, and nothing answers."""
+        assert self.process is not None, self
+        self.process.send_signal(signal.SIGSTOP)
+        process = psutil.Process(self.process.pid)
+        until(lambda: process.status() == psutil.STATUS_STOPPED)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def config(self, alias: str) -> dict[str, Any]:
         """What it needs to know of an instance with the model."""

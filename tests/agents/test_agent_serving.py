@@ -52,3 +52,11 @@ def test_no_page_shows_a_key(shared: Scene) -> None:
         answer = solar.http.get(page)
         assert answer.status_code == 200, page
         assert one.agent.key not in answer.text, page
+
+
+def test_an_agent_that_hangs_keeps_no_request_waiting(shared: Scene) -> None:
+    solar, one = shared.solar, shared.one
+    with one.agent.frozen():
+        assert [solar.chat(MODEL).status_code for _ in range(3)] == [200] * 3
+        assert solar.call("GET", "/hosts")[0]["id"] == one.host_id
+    assert solar.call("GET", one.path)["status"] == "running"
