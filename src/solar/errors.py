@@ -95,6 +95,14 @@ class InvalidBackend(SolarError, ValueError):
 class MissingExtra(SolarError, ImportError):
     """Something needs a package that the bare install does not bring; the message names the extra."""
 
+    @classmethod
+    def of(cls, what: str, packages: str, extra: str) -> MissingExtra:
+        """`what` needs `packages`, which come with `extra`."""
+        return cls(
+            f"{what} needs {packages}, not installed; "
+            f"install it with the extra '{extra}', from the checkout: pip install '.[{extra}]'"
+        )
+
 
 class InvalidSettings(SolarError, ValueError):
     """solar.toml, a flag or an environment variable is wrong; the message says where and what to write."""

@@ -125,5 +125,5 @@ def test_without_the_extra_one_sentence_names_it(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "solar", "serve"], env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "not installed (click, rich)" in done.stderr
+    assert "needs click, rich, not installed" in done.stderr
     assert "pip install '.[server]'" in done.stderr

@@ -230,7 +230,7 @@ def test_its_name_is_the_word_for_it() -> None:
 def test_records_need_an_extra_and_addresses_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "dns")
     assert DnsDiscoverer("llm.test", 80).port == 80
-    with pytest.raises(MissingExtra, match=r"the extra 'dns': pip install '\.\[dns\]'"):
+    with pytest.raises(MissingExtra, match=r"the extra 'dns', from the checkout: pip install '\.\[dns\]'"):
         DnsDiscoverer("_http._tcp.llm.test")
 
 

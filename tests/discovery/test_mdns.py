@@ -166,7 +166,7 @@ async def test_what_cannot_be_announced_is_told(name: str, port: int, address: s
 
 async def test_it_needs_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "zeroconf")
-    with pytest.raises(MissingExtra, match=r"the extra 'mdns': pip install '\.\[mdns\]'"):
+    with pytest.raises(MissingExtra, match=r"the extra 'mdns', from the checkout: pip install '\.\[mdns\]'"):
         MdnsDiscoverer()
     with pytest.raises(MissingExtra, match="mdns"):
         async with announce("a", 8000):

@@ -128,7 +128,7 @@ async def test_without_what_migrates_an_older_database_is_left_as_it_is_and_that
             await store.put_host(host())
     monkeypatch.setitem(sys.modules, "alembic", None)
     async with running(tmp_path) as store:
-        with pytest.raises(StoreFailed, match=r"is not installed \(alembic\); install it with the extra 'server'"):
+        with pytest.raises(StoreFailed, match=r"needs alembic, not installed; install it with the extra 'server'"):
             await store.put_host(host(2))
     assert stamp(store.path) == "0001"
 

@@ -96,10 +96,7 @@ def usual_engine() -> str:
 def _require(source: Source) -> None:
     packages, extra = _NEEDS.get(_need(source), ((), ""))
     if absent := missing(packages):
-        raise MissingExtra(
-            f"to look for backends {source.in_words} needs a package that is not installed ({', '.join(absent)}); "
-            f"install it with the extra '{extra}', from the checkout: pip install '.[{extra}]'"
-        )
+        raise MissingExtra.of(f"to look for backends {source.in_words}", ", ".join(absent), extra)
 
 
 def _need(source: Source) -> str:

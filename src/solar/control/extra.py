@@ -18,7 +18,4 @@ def missing(packages: Iterable[str] = PACKAGES) -> list[str]:
 def require() -> None:
     """Raise MissingExtra unless everything that the command `solar` needs is installed."""
     if absent := missing():
-        raise MissingExtra(
-            f"the command needs packages that are not installed ({', '.join(absent)}); "
-            "install them with the extra 'server', from the checkout: pip install '.[server]'"
-        )
+        raise MissingExtra.of("the command", ", ".join(absent), "server")

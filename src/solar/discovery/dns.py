@@ -155,9 +155,7 @@ def _require(name: str) -> None:
     try:
         import dns.asyncresolver  # noqa: F401
     except ImportError:
-        raise MissingExtra(
-            f"the SRV records of {name} need dnspython; install it with the extra 'dns': pip install '.[dns]'"
-        ) from None
+        raise MissingExtra.of(f"reading the SRV records of {name}", "dnspython", "dns") from None
 
 
 async def _services(name: str) -> tuple[list[_Place], float]:

@@ -264,9 +264,7 @@ def _require() -> None:
     try:
         import zeroconf.asyncio  # noqa: F401
     except ImportError:
-        raise MissingExtra(
-            "the local network needs zeroconf; install it with the extra 'mdns': pip install '.[mdns]'"
-        ) from None
+        raise MissingExtra.of("finding what the local network announces", "zeroconf", "mdns") from None
 
 
 def _own_address() -> str:

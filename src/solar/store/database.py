@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from solar.errors import StoreFailed
+from solar.errors import MissingExtra, StoreFailed
 from solar.store.facts import COLUMNS, OPTIONAL_NUMBERS, OPTIONAL_TEXTS, Host, Row
 from solar.store.place import BUSY_SECONDS, REVISIONS, Place, identity
 
@@ -208,10 +208,8 @@ def _migrate(path: Path) -> None:
         from sqlalchemy import NullPool, create_engine, event
         from sqlalchemy.exc import DBAPIError
     except ModuleNotFoundError as missing:
-        raise StoreFailed(
-            f"{path} is of an older Solar, and what brings it up to date is not installed ({missing.name}); "
-            "install it with the extra 'server', from the checkout: pip install '.[server]'"
-        ) from None
+        what = f"{path} is of an older Solar; to bring it up to date"
+        raise StoreFailed(MissingExtra.of(what, missing.name or "Alembic", "server").message) from None
 
     engine = create_engine("sqlite://", creator=lambda: _open(path), poolclass=NullPool)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))

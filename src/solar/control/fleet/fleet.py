@@ -46,10 +46,7 @@ class Fleet:
 
     def __init__(self, store: Store, *, log: logging.Logger, pace: Pace = Pace()) -> None:  # noqa: B008  # frozen
         if find_spec("aiohttp") is None:
-            raise MissingExtra(
-                "the fleet needs a package that is not installed (aiohttp); "
-                "install it with the extra 'server', from the checkout: pip install '.[server]'"
-            )
+            raise MissingExtra.of("the fleet", "aiohttp", "server")
         self.on_change: list[Callable[[What, HostView], None]] = []
         self.discoverer = FleetDiscoverer()
         self._store = store

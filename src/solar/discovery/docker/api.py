@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 10.0  # that an engine may take to say something; a busy one takes long
 _AT_ONCE = 8  # containers that it is asked about side by side
 _EVENTS = '{"type":["container","network"]}'
-_MISSING = "{0} needs {1}; install it with the extra {2!r}: pip install '.[{2}]'"
 _USE_TLS = "set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of ca.pem, cert.pem and key.pem"
 _SCHEMES = ("unix://", "tcp://", "http://", "https://", "ssh://", "npipe://")
 # Where rootless Docker and podman have their sockets; aiodocker knows the others.
@@ -153,12 +152,12 @@ class DockerApi:
 def check_hosts(hosts: tuple[str, ...]) -> None:
     """Raises MissingExtra where a package is not there, InvalidSettings for what is no engine's URL."""
     if find_spec("aiodocker") is None:
-        raise MissingExtra(_MISSING.format("finding containers", "aiodocker", "docker"))
+        raise MissingExtra.of("finding containers", "aiodocker", "docker")
     for host in hosts:
         if not host.startswith(_SCHEMES):
             raise InvalidSettings(f"{host!r} is no Docker host; write unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST")
         if host.startswith("ssh://") and find_spec("asyncssh") is None:
-            raise MissingExtra(_MISSING.format(shown(host), "asyncssh", "docker-ssh"))
+            raise MissingExtra.of(shown(host), "asyncssh", "docker-ssh")
 
 
 def usual_hosts() -> tuple[str, ...]:
