@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Literal
-from urllib.parse import quote
 
 import msgspec
 
@@ -20,12 +19,12 @@ from solar.control.logs.feed import Feed
 from solar.control.logs.hub import LogHub
 from solar.control.logs.items import Key, Place
 from solar.control.logs.origins import Origin
-from solar.control.logs.polling import page, poll
+from solar.control.logs.polling import Pages, path_of, poll
 from solar.control.logs.streaming import stream
 from solar.edge.tasks import Tasks
 from solar.errors import SolarError
 from solar.wire.dialects import Dialect
-from solar.wire.lines import Entry, read_entries
+from solar.wire.lines import Entry
 
 Way = Literal["push", "stream", "page"]
 
@@ -69,6 +68,7 @@ class Sources:
         self._tasks = Tasks(_log)
         self._following: dict[Key, _Following] = {}
         self._told: dict[str, set[str]] = {}  # the instances of each host
+        self._pages = Pages()
         self._filling: set[Key] = set()
         hub.on_followed = self._followed
         hub.on_left = self._left
@@ -182,11 +182,10 @@ class Sources:
                     await asyncio.Event().wait()
                 case "stream":
                     with suppress(NoStream):
-                        await stream(watch.stream(_page(feed.key)), feed)
+                        await stream(watch.stream(path_of(feed.key)), feed)
                         return
                 case "page":
-                    ask = partial(watch.ask, "GET", _page(feed.key))
-                    await poll(ask, feed, partial(self._until_next_poll, watch, feed.key))
+                    await poll(self._pages, watch, feed, partial(self._until_next_poll, watch, feed.key))
         raise HostUnreachable(watch.reason or "its agent tells no logs")
 
     def _begin_to_fill(self, watch: HostWatch, key: Key) -> asyncio.Task[None]:
@@ -196,23 +195,19 @@ class Sources:
 
     async def _fill(self, watch: HostWatch, key: Key) -> None:
         """Bring what an agent that pushes its lines has written before; many cannot be asked."""
-        entries: tuple[Entry, ...] = ()
+        before: list[Entry] = []
         try:
             with suppress(SolarError, TimeoutError):
                 async with asyncio.timeout(_FILL):
-                    entries = read_entries(await page(partial(watch.ask, "GET", _page(key))))
+                    await self._pages.read(await self._pages.get(watch, key), before.extend)
         finally:
             self._filling.discard(key)
-            self._hub.fill(*key, entries)
+            self._hub.fill(*key, before)
 
     def _until_next_poll(self, watch: HostWatch, key: Key) -> float:
         pause = max(self._pace.poll, len(self._following) / _MOST_POLLS)
         status = next((instance.status for instance in watch.instances if instance.id == key.instance_id), "")
         return pause if status in _WRITING else pause * _RARELY
-
-
-def _page(key: Key) -> str:
-    return f"/instances/{quote(key.instance_id, safe='')}/logs"
 
 
 class _Following:
