@@ -36,10 +36,11 @@ class Project:
 
     def compose(self, *arguments: str) -> str:
         """`docker-compose ARGUMENTS`, as that user."""
+        ours = {name: value for name, value in self.engine.environment.items() if name not in ("API_KEY", "PORT")}
         ran = subprocess.run(
             ["docker-compose", *arguments],
             cwd=self.folder,
-            env={**self.engine.environment, "HOME": str(self.folder), "PORT": str(self.port)},
+            env={**ours, "HOME": str(self.folder)},
             user=self.user,
             group=self.user,
             extra_groups=[SOCKET_GROUP],
@@ -51,12 +52,12 @@ class Project:
         return ran.stdout.strip()
 
     @contextmanager
-    def up(self) -> Iterator[httpx.Client]:
-        """A client with the key, once its management answers."""
+    def up(self, key: str | None = None) -> Iterator[httpx.Client]:
+        """A client with that key, or with the one that it makes, once its management answers."""
         self.compose("up", "--detach", "--no-build")
         url = f"http://127.0.0.1:{self.port}"
         wait_until(partial(answer, f"{url}/health"), lambda: self.compose("logs"))
-        key = (self.data / "api_key").read_text().strip()
+        key = key or (self.data / "api_key").read_text().strip()
         with httpx.Client(base_url=url, headers={"X-API-Key": key}, trust_env=False, timeout=60) as client:
             wait_until(lambda: client.get("/hosts").status_code == httpx.codes.OK, lambda: self.compose("logs"))
             yield client
@@ -70,6 +71,7 @@ def project(engine: Engine, gateway: Image, request: pytest.FixtureRequest) -> I
     shutil.copy(FILE, folder)
     made = Project(engine, folder, request.param, free_port())
     made.data.mkdir()
+    (folder / ".env").write_text(f"PORT={made.port}\n")
     for path in (folder, made.data):
         os.chown(path, made.user, made.user)
     yield made
@@ -104,7 +106,10 @@ def test_it_is_the_owner_of_its_data_and_never_root(project: Project) -> None:
     assert project.engine.inspect("solar-control")["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
 
 
-def test_docker_sees_that_it_is_healthy_on_the_port_that_it_was_given(project: Project) -> None:
-    with project.up():
+def test_its_key_and_port_may_stand_in_the_environment_file(project: Project) -> None:
+    with (project.folder / ".env").open("a") as environment:
+        environment.write("API_KEY=of-my-own\n")
+    with project.up("of-my-own"):
+        assert not (project.data / "api_key").exists()
         health = project.engine.inspect("solar-control")["Config"]["Healthcheck"]["Test"]
-        assert project.engine.docker("exec", "solar-control", *health[1:]) == ""
+        assert project.engine.docker("exec", "solar-control", *health[1:]) == ""  # it asks at that port
