@@ -198,6 +198,10 @@ def _ours(backends: tuple[int, int], doors: set[str]) -> list[Contestant]:
     if "default" in doors:
         port = free_port()
         found.append(Contestant("solar", f"`solar serve`: {_EVERYTHING}", solar(), port, _serve(backends, port)))
+    if "records" in doors:
+        port = free_port()
+        what = f"`solar serve` as it comes: {_EVERYTHING}, and a record of each request in its database"
+        found.append(Contestant("solar-records", what, solar(), port, _serve(backends, port, records=True)))
     if "asgi" in doors:
         port = free_port()
         what = f"`solar serve --door asgi`: {_EVERYTHING}"
@@ -216,9 +220,10 @@ def _solar_twice(backends: tuple[int, int]) -> Contestant:
     return Contestant("solar-2", what, solar(), port, ["sh", "-c", f"{one} & {other} & wait"], processes=2)
 
 
-def _serve(backends: tuple[int, int], port: int, *more: str, data: str = "data") -> list[str]:
+def _serve(backends: tuple[int, int], port: int, *more: str, data: str = "data", records: bool = False) -> list[str]:
+    kept = () if records else ("--request-log-days", "0")
     solar = [str(PYTHON.parent / "solar"), "serve", "--port", str(port), "--api-key", KEY, "--data-dir", data]
-    return [*solar, *_named(backends), *more]
+    return [*solar, *_named(backends), *kept, *more]
 
 
 def _named(backends: tuple[int, int]) -> list[str]:

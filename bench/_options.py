@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-DOORS = ("default", "asgi", "library")
+DOORS = ("default", "records", "asgi", "library")
 OTHERS = ("litellm", "sglang-router", "vllm-router", "portkey")
-NAMES = ("nginx", "haproxy", "relay", "solar", "solar-asgi", "library", *OTHERS)
+NAMES = ("nginx", "haproxy", "relay", "solar", "solar-records", "solar-asgi", "library", *OTHERS)
 WORKS = ("300B", "32KB", "1MB", "sse20", "sse100", "ssefast", "latency", "streams", "two")
 
 
