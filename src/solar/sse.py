@@ -21,8 +21,8 @@ from solar.core.dialects import DIALECTS, Dialect, Wire
 HOLD = 64 * 1024  # bytes of an unfinished event that are held back; a longer one flows through in pieces
 _KEPT = 4  # pieces of the stream's end that are looked at once it is over
 
-_PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens)": ?(\d{1,12})')
-_COMPLETION = re.compile(rb'"(?:completion_tokens|output_tokens)": ?(\d{1,12})')
+_FIGURES = re.compile(rb'"(prompt|input|completion|output)_tokens": ?(\d{1,12})').findall
+_TOKENS_IN = (b"prompt", b"input")
 
 
 class Usage(NamedTuple):
@@ -34,14 +34,17 @@ class Usage(NamedTuple):
 
 def usage_in(text: bytes) -> Usage:
     """The last usage figures in a piece of JSON or of an event stream."""
-    if b"_tokens" not in text:
-        return Usage(None, None)
     at = text.rfind(b'"usage"')
-    if at > 0 and text.find(b"_tokens", at) > 0:  # else it says null, and an earlier one may say more
-        text = text[at:]
-    tokens_in = _PROMPT.findall(text)
-    tokens_out = _COMPLETION.findall(text)
-    return Usage(int(tokens_in[-1]) if tokens_in else None, int(tokens_out[-1]) if tokens_out else None)
+    figures: list[tuple[bytes, bytes]] = _FIGURES(text, at) if at > 0 else []
+    if not figures and b"_tokens" in text:  # where the last usage says null, an earlier one may say more
+        figures = _FIGURES(text)
+    tokens_in = tokens_out = None
+    for name, figure in figures:
+        if name in _TOKENS_IN:
+            tokens_in = int(figure)
+        else:
+            tokens_out = int(figure)
+    return Usage(tokens_in, tokens_out)
 
 
 class Watch:

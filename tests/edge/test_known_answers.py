@@ -75,6 +75,7 @@ async def _heard(made: Pool, answers: list[Answer], forgetful: bool) -> list[tup
         for start, end in pairwise(marks):
             if forgetful:
                 forget(made)
+                connection._heads._last = None
             if not connection.transport.is_closing():
                 connection.data_received(answer.data[start:end])
         kept = connection in upstream._idle.get(connection.key, ()) and not connection.transport.is_closing()

@@ -16,7 +16,7 @@ from msgspec import structs
 from solar.core.attempts import Outcome
 from solar.core.backend import Origin
 from solar.core.headers import AnswerHeaders, Headers, wire_of
-from solar.edge.heads import cut, line_and_host
+from solar.edge.heads import Heads, Key, line_and_host
 
 if TYPE_CHECKING:
     from solar.edge.upstream import HttpCall, HttpUpstream
@@ -50,8 +50,8 @@ class Connection(asyncio.Protocol):
     """One TCP or TLS connection to a backend, and the answer that is being read from it."""
 
     __slots__ = (
-        "_buffer", "_chunks", "_complete", "_eof", "_headers", "_headers_done", "_informational", "_keeps", "_left",
-        "_mode", "_parser", "_pool", "_received", "_second", "call", "key", "transport",
+        "_buffer", "_chunks", "_complete", "_eof", "_headers", "_headers_done", "_heads", "_informational", "_keeps",
+        "_left", "_mode", "_parser", "_pool", "_received", "_second", "call", "key", "transport",
     )  # fmt: skip
 
     def __init__(self, pool: HttpUpstream, key: PoolKey) -> None:
@@ -59,6 +59,7 @@ class Connection(asyncio.Protocol):
         self.key = key
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
         self.call: HttpCall | None = None
+        self._heads = Heads(pool.heads)
         self._buffer = b""
         self._mode = _HEAD
         self._received = self._informational = 0
@@ -129,14 +130,15 @@ class Connection(asyncio.Protocol):
     def _read_head(self, data: bytes) -> bytes:
         """Collect and read the head; returns the bytes behind it."""
         data = self._buffer + data if self._buffer else data
-        seen = cut(data)
-        if seen is not None and (known := self._pool.heads.get(seen[0])) is not None:
-            _, length, end = seen
+        found = self._heads.find(data)
+        if found is not None:
+            known, length, end = found
             self._buffer = b""
             self._keeps = known.keeps
             self._mode = _LENGTH
             self._announce(known.status, known.headers, length, has_rest=len(data) > end)
             return data[end:]
+        key = self._heads.key
         while True:
             end = data.find(b"\r\n\r\n")
             if end < 0 or end > MAX_HEAD:
@@ -152,7 +154,7 @@ class Connection(asyncio.Protocol):
                 return b""
             self._buffer = b""
             if status >= 200:
-                self._understand(status, seen[0] if seen is not None else None, has_rest=bool(data))
+                self._understand(status, key, has_rest=bool(data))
                 return data
             self._informational += 1
             if self._informational > MAX_INFORMATIONAL:
@@ -160,7 +162,7 @@ class Connection(asyncio.Protocol):
                 return b""
             if not data:
                 return b""
-            seen = None
+            key = None  # that was the first head's
 
     def _parse(self, head: bytes) -> int | None:
         self._headers: Headers = []
@@ -184,7 +186,7 @@ class Connection(asyncio.Protocol):
             return None
         return status
 
-    def _understand(self, status: int, key: bytes | None, *, has_rest: bool) -> None:
+    def _understand(self, status: int, key: Key | None, *, has_rest: bool) -> None:
         """Decide how the end of the body will be known."""
         length: int | None = None
         chunked = False
@@ -201,7 +203,7 @@ class Connection(asyncio.Protocol):
         self._mode = _CHUNKED if chunked else _UNTIL_CLOSE if length is None else _LENGTH
         headers = AnswerHeaders(header for header in self._headers if header[0] != b"content-length")
         if key is not None and self._mode == _LENGTH and status not in (204, 304):
-            self._pool.heads.keep(key, AnswerHead(status, headers, self._keeps))
+            self._heads.keep(key, AnswerHead(status, headers, self._keeps))
         self._announce(status, headers, length, has_rest=has_rest)
 
     def _announce(self, status: int, headers: AnswerHeaders, length: int | None, *, has_rest: bool) -> None:

@@ -190,7 +190,7 @@ class FrontDoor(Reader, asyncio.Protocol):
             and asked.refusal is None
             and not any(name == b"expect" for name, _ in headers)
         ):
-            self.hall.heads.keep(incoming.key, KnownRequest(incoming.target, incoming.head_size, asked))
+            self._heads.keep(incoming.key, KnownRequest(incoming.target, incoming.head_size, asked))
         return asked
 
     def ask_for_body(self, incoming: Incoming) -> None:

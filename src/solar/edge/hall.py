@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from solar.edge.heads import KnownHeads
+from solar.edge.heads import Key, KnownHeads
 from solar.edge.incoming import KnownRequest
 from solar.edge.outbox import Outbox
 from solar.edge.reception import Reception
@@ -47,7 +47,7 @@ class Hall:
         self.app = app  # for the paths that the router does not know
         self.tls = tls
         self.websocket = websocket  # makes the protocol of a connection that asks for it at such a path
-        self.heads: KnownHeads[bytes, KnownRequest] = KnownHeads()
+        self.heads: KnownHeads[Key, tuple[Key, KnownRequest]] = KnownHeads()
         self.outbox = Outbox()
         self._state = state
         self._tasks = tasks

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from solar.core.headers import Headers
+from solar.edge.heads import Key
 from solar.edge.request import Asked, ClientRequest
 from solar.errors import InvalidRequest, SolarError
 
@@ -54,7 +55,7 @@ class Incoming:
             self.target, self.head_size, asked = known
             self.method, self.headers, self.asked = asked.method, asked.headers, asked
             self.frozen = True
-        self.key: bytes | None = None  # what its head may be known by
+        self.key: Key | None = None  # what its head may be known by
         self.length = length  # of its body in bytes, as its head says; None where it says none
         self.version = "1.1"
         self.size = len(body)  # bytes of body that came

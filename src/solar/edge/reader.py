@@ -5,7 +5,7 @@ from __future__ import annotations
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from solar.core.headers import value_of
-from solar.edge.heads import KnownHeads, cut
+from solar.edge.heads import Heads, Key, KnownHeads
 from solar.edge.incoming import MAX_HEAD, Incoming, KnownRequest, head_too_large, invalid_http, refusal_of
 from solar.errors import InvalidRequest, SolarError
 
@@ -15,9 +15,9 @@ _SPENT = HttpRequestParser(None)
 class Reader:
     """The reading half of a connection; the door is the other."""
 
-    def __init__(self, known: KnownHeads[bytes, KnownRequest]) -> None:
-        self._known = known
-        self._key: bytes | None = None  # of the head that llhttp is about to read
+    def __init__(self, known: KnownHeads[Key, tuple[Key, KnownRequest]]) -> None:
+        self._heads = Heads(known)
+        self._key: Key | None = None  # of the head that llhttp is about to read
         self._left = 0  # bytes of body that are still to come for a request whose head was known
         self._parser = HttpRequestParser(self)
         self._reading: Incoming | None = None  # whose head or body is arriving
@@ -59,16 +59,15 @@ class Reader:
                 data = self._read_body(data)
                 continue
             begins = self._reading is None and not self._head_size and data.startswith(b"POST ")
-            seen = cut(data) if begins else None
-            known = self._known.get(seen[0]) if seen is not None else None
-            if seen is not None and known is not None:
-                data = self._read_known(known, data, seen[1], seen[2])
+            found = self._heads.find(data) if begins else None
+            if found is not None:
+                data = self._read_known(*found, data)
             else:
-                self._key = seen[0] if seen is not None else None
+                self._key = self._heads.key if begins else None
                 self._parse(data)
                 return
 
-    def _read_known(self, known: KnownRequest, data: bytes, length: int, end: int) -> bytes:
+    def _read_known(self, known: KnownRequest, length: int, end: int, data: bytes) -> bytes:
         """A request whose head was read before; returns what stands behind it."""
         body = data[end : end + length]
         incoming = Incoming(known, length, body)

@@ -13,7 +13,7 @@ from typing import Any
 from solar.core.attempts import Outcome, after_replacement, died_unused
 from solar.core.backend import Backend
 from solar.edge.connection import AnswerHead, Connection, PoolKey
-from solar.edge.heads import KnownHeads
+from solar.edge.heads import Key, KnownHeads
 from solar.edge.outbox import Outbox
 from solar.edge.tasks import Tasks
 from solar.edge.transport import Failure, Sink, UpstreamRequest
@@ -26,7 +26,7 @@ class HttpUpstream:
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
-        self.heads: KnownHeads[bytes, AnswerHead] = KnownHeads()
+        self.heads: KnownHeads[Key, tuple[Key, AnswerHead]] = KnownHeads()
         self.outbox = Outbox()
         self._idle: dict[PoolKey, list[Connection]] = {}
         self._keys: dict[str, tuple[Backend, PoolKey]] = {}  # by the backend's id
