@@ -173,9 +173,13 @@ def _second(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
+@lru_cache(maxsize=2)  # lines come in their order, and under load many in one millisecond
+def _millisecond(ms: int) -> str:
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
 def _time(created: float) -> str:
-    second = int(created)
-    return f"{_second(second)}.{int((created - second) * 1000):03d}Z"
+    return _millisecond(int(created * 1000))
 
 
 def _printable(text: str) -> str:
