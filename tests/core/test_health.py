@@ -1,6 +1,6 @@
 import pytest
 
-from solar.core.health import Health
+from solar.core.health import Health, says_loading
 
 MIDDLE = 0.5  # the jitter that changes nothing
 
@@ -158,3 +158,11 @@ def test_tells_its_state_in_its_repr() -> None:
     assert repr(health) == "<Health healthy since 0.0, next probe at 30.0>"
     health.failed(2.0, "nobody listens", MIDDLE, refused=True)
     assert repr(health) == "<Health down (nobody listens) since 2.0, next probe at 2.2>"
+
+
+@pytest.mark.parametrize(
+    ("body", "loading"),
+    [(b'{"error":{"message":"Loading model"}}', True), (b"server is starting", True), (b"too busy", False)],
+)
+def test_some_503_say_that_the_model_is_on_its_way(body: bytes, loading: bool) -> None:
+    assert says_loading(body) is loading
