@@ -1,4 +1,4 @@
-from solar.core.record import Record
+from solar.core.record import Record, Try
 
 
 def record() -> Record:
@@ -31,3 +31,10 @@ def test_clocks_that_round_never_make_it_negative() -> None:
     rounded.upstream_seconds = 0.1 + 0.2
     rounded.first_byte_at = 100.3
     assert rounded.overhead == 0.0
+
+
+def test_nothing_was_considered_before_a_decision() -> None:
+    begun = record()
+    assert (begun.considered, begun.tries) == ((), ())
+    left = Try("a", "m", 100.0, 101.0, "reset", "it broke", begun.weighed)
+    assert left.considered == ()
