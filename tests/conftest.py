@@ -1,5 +1,6 @@
 """What skipped and why, at the end of every run; with --no-skip a skipped test fails the run."""
 
+import signal
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{DOCKER}: needs a Docker engine")
     config.addinivalue_line("markers", f"{NEWER_PYTHON}: needs an agent that Python 3.11 does not run")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell has begun us in its background. What is started here would not hear an interrupt either.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

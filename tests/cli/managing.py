@@ -42,9 +42,13 @@ class Begun:
         """Wait for a line that holds `words`, on standard error or with `out` on standard output."""
         stream = self._process.stdout if out else self._process.stderr
         assert stream is not None
-        async with asyncio.timeout(WITHIN):
-            while words not in (line := await asyncio.to_thread(stream.readline)):
-                assert line, f"it ended without {words!r}"
+        try:
+            async with asyncio.timeout(WITHIN):
+                while words not in (line := await asyncio.to_thread(stream.readline)):
+                    assert line, f"it ended without {words!r}"
+        except TimeoutError:
+            self._process.kill()  # or who reads it would hold up the end of the loop
+            raise
         return line
 
     def interrupt(self) -> None:
