@@ -39,6 +39,20 @@ def test_it_serves_and_ends_with_ctrl_c(gateway: Start) -> None:
     assert "Traceback" not in one.said
 
 
+def test_where_nothing_is_there_to_route_to_it_says_what_to_do(gateway: Start) -> None:
+    assert "register a host with `solar hosts add`" in gateway("--port", "0").says("no backend to route to")
+
+
+def test_hosts_that_are_kept_are_something_to_route_to(gateway: Start, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    host = '{"id": "a", "name": "old", "url": "http://127.0.0.1:9", "api_key": "k", "created_at": "2025-11-03"}'
+    (tmp_path / "data" / "hosts.json").write_text(f'{{"hosts": [{host}]}}')
+    one = gateway("--port", "0")
+    one.says("name='old'")
+    assert one.stop(signal.SIGTERM) == 0
+    assert "no backend to route to" not in one.said
+
+
 def test_sigterm_is_a_clean_end_too(gateway: Start) -> None:
     one = gateway("--port", "0")
     assert one.url

@@ -130,7 +130,8 @@ def make_gateway(configuration: Configuration, admitted: Access, port: int) -> G
     logs = LogHub()
     sources = Sources(logs, fleet, origins(found, logging.getLogger().handlers))
     desk = Desk(fleet, store, router, Links(fleet, lines=logs, watchers=watchers, log=_log), watchers, logs)
-    return Gateway(router, desk, admitted, trusted=settings.allowed_hosts, beside=(sources.run,))
+    beside = (sources.run, partial(_advise, configuration, fleet))
+    return Gateway(router, desk, admitted, trusted=settings.allowed_hosts, beside=beside)
 
 
 def make_router(configuration: Configuration, admitted: Access, found: Iterable[Discoverer]) -> Router:
@@ -248,14 +249,21 @@ def _warn(configuration: Configuration, admitted: Access) -> None:
     """What the owner should know, and need not be stopped for."""
     for warning in configuration.warnings:
         _log.warning("%s", warning)
-    if not configuration.backends and not configuration.discover:
-        _log.warning(
-            "there is no backend to route to; let them be found with --discover local or --discover docker, "
-            "or name one with --backend NAME=URL or in solar.toml"
-        )
     kept = admitted.kept
     if kept is not None and kept.set_aside is not None:
         _log.warning("the key file was damaged: it is kept as %s, and a new key was made", kept.set_aside)
+
+
+async def _advise(configuration: Configuration, fleet: Fleet) -> None:
+    """Say so where nothing is there to route to, once it is known that there are no hosts."""
+    if configuration.backends or configuration.discover:
+        return
+    await fleet.ready()
+    if not fleet.hosts():
+        _log.warning(
+            "there is no backend to route to; let them be found with --discover local or --discover docker, "
+            "name one with --backend NAME=URL or in solar.toml, or register a host with `solar hosts add`"
+        )
 
 
 def everywhere(sockets: list[socket.socket]) -> bool:
