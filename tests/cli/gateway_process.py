@@ -30,11 +30,11 @@ def trusting(*names: str) -> ssl.SSLContext:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without anything that Solar would read."""
+    """This process's environment without anything that Solar would read, or that changes how Python writes."""
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("SOLAR_") and name not in ("API_KEY", "HOST", "PORT")
+        if not name.startswith("SOLAR_") and name not in ("API_KEY", "HOST", "PORT", "PYTHONUNBUFFERED")
     }
 
 

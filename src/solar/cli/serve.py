@@ -34,7 +34,18 @@ def serve(**flags: Any) -> None:
         status = app.serve(configuration, greet)
     except SolarError as error:
         raise click.ClickException(error.message) from None
+    _last_words()
     sys.exit(status)
+
+
+def _last_words() -> None:
+    """Write what is still to be written. A terminal that was closed takes none, which is no failure of ours."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def greet(listening: Listening) -> None:
