@@ -318,3 +318,25 @@ async def test_what_an_import_brought_is_watched_once_it_is_read_again(tmp_path:
         await fleet.refresh("new")
         told = [(view.id, view.name, view.weight, view.status) for view in fleet.hosts()]
         assert told == [(known.id, "b", 2.0, "online"), ("new", "c", 1.0, "online")]
+
+
+async def test_an_import_that_gives_a_host_no_address_leaves_it_to_be_mended(tmp_path: Path) -> None:
+    async with FakeAgent() as agent, stored(tmp_path) as store, running(store) as fleet:
+        await agent.add("llama:8b")
+        known = await fleet.add(host_of(agent))
+        (kept,) = await store.hosts()
+        await store.put_host(replace(kept, url="nonsense://"))
+        await fleet.read_again()
+        await fleet.refresh(known.id)
+        (view,) = fleet.hosts()
+        assert (view.status, view.instances != ()) == ("offline", True)
+        await fleet.remove(known.id)
+        assert (fleet.hosts(), await store.hosts()) == ((), ())
+
+
+async def test_what_went_wrong_with_an_instance_shows_no_key(tmp_path: Path) -> None:
+    async with FakeAgent() as agent, fleet_in(tmp_path) as fleet:
+        instance = await agent.add("llama:8b")
+        instance.error_message = f"llama-server --api-key {agent.api_key} exited"
+        known = await fleet.add(host_of(agent))
+        assert [one.error_message for one in fleet.instances(known.id)] == ["llama-server --api-key *** exited"]

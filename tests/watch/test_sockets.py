@@ -1,7 +1,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -400,3 +400,18 @@ async def test_a_server_that_cannot_carry_a_refusal_is_told_to_refuse(serve: Ser
         scope = {"type": "websocket", "path": ECHO, "query_string": b"", "headers": [], "client": None}
         await gateway.gateway(scope, receive, send)
     assert sent == [{"type": "websocket.close"}]
+
+
+async def test_a_message_in_more_pieces_than_anybody_needs_is_cut_off(serve: Serve) -> None:
+    async with serve() as served, served.open(ECHO) as client:
+        await client.recv()
+
+        async def pieces() -> AsyncIterator[str]:
+            for _ in range(5000):
+                yield ""
+
+        with suppress(ConnectionClosed):  # it may be cut off before the last piece
+            await client.send(pieces())
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
+        await served.idle()

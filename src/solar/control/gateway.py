@@ -70,9 +70,11 @@ class Gateway:
     async def end(self) -> None:
         """Write what is still to be kept, and let go of the rest."""
         self._desk.store.stop()
-        if self._recording is not None:
-            await self._recording
-        await self._tasks.stop()
+        try:
+            if self._recording is not None:
+                await self._recording
+        finally:
+            await self._tasks.stop()
 
     async def _follow(self) -> None:
         """Route to what runs on the hosts. They are read after the start, so the router's own followers would wait."""
@@ -127,9 +129,11 @@ class Gateway:
 
     def _api(self) -> asyncio.Task[Starlette]:
         """The management API, or who loads it, once: what it imports takes a while."""
-        if self._loading is None:
-            self._loading = self._tasks.spawn(asyncio.to_thread(_load, self._desk), "load the management API")
-        return self._loading
+        loading = self._loading
+        if loading is None or (loading.done() and (loading.cancelled() or loading.exception() is not None)):
+            loading = self._tasks.spawn(asyncio.to_thread(_load, self._desk), "load the management API")
+            self._loading = loading
+        return loading
 
 
 def with_lifespan(gateway: Gateway, live: Callable[[], AsyncIterator[None]]) -> Application:

@@ -124,6 +124,7 @@ class Answering:
             return self._fail(UpstreamFailed(f"the backend answered {attempt.status}"))
         attempt.length = held.size
         self.record.backend = attempt.member.backend.id
+        self.record.resolved = attempt.candidate.model
         self._watch = None
         self.record.first_byte_at = now
         self._relay_head()

@@ -158,6 +158,16 @@ class Ring:
         while len(self._held) > self._max_lines or (self.characters > self._max_characters and len(self._held) > 1):
             self.characters -= len(self._held.popleft().text)
 
+    @property
+    def oldest(self) -> int | None:
+        """The number of the first line that is held."""
+        return self._held[0].seq if self._held else None
+
+    def drop(self) -> None:
+        """Let all lines go; the numbers go on."""
+        self._held.clear()
+        self.characters = 0
+
     def since(self, seq: int = -1) -> Replay:
         """The lines after number `seq`. A reader with a number that was never given out here gets everything."""
         if not self._held:

@@ -20,11 +20,12 @@ class Numbering:
     what we expect, the numbers alone cannot show it: who knows better says so with `restarted`.
     """
 
-    __slots__ = ("_expected", "_new", "_number", "_seen", "epoch")
+    __slots__ = ("_expected", "_new", "_number", "_oldest", "_seen", "epoch")
 
     def __init__(self) -> None:
         self.epoch = 0
         self._seen: dict[int, tuple[str, int]] = {}  # of this epoch: number -> time, and the hash of the text
+        self._oldest = 0  # the least of these numbers
         self._expected = 0  # the agent's next number
         self._number = 0  # our next number
         self._new = False  # somebody said that the next line begins a new epoch
@@ -56,7 +57,7 @@ class Numbering:
             return False
         if entry.seq in self._seen:
             return self._seen[entry.seq] == (entry.at, hash(entry.text))
-        oldest = min(self._seen)
+        oldest = self._oldest
         return entry.seq < oldest and "" < _moment(entry.at) <= _moment(self._seen[oldest][0])
 
     def _fits(self, entry: Entry) -> bool:
@@ -81,10 +82,12 @@ class Numbering:
         if entry.seq >= self._expected:
             self._number += entry.seq - self._expected  # the gap
             self._expected = entry.seq + 1
+        self._oldest = min(self._oldest, entry.seq) if self._seen else entry.seq
         self._seen[entry.seq] = (entry.at, hash(entry.text))
         if len(self._seen) >= 2 * WINDOW:
             for seq in sorted(self._seen)[:WINDOW]:
                 del self._seen[seq]
+            self._oldest = min(self._seen)
         line = Line(self._number, entry.at, entry.text, self.epoch)
         self._number += 1
         return line

@@ -15,6 +15,9 @@ MASK = "***"
 # A shorter key is a common word, or part of one: only where it stands alone is it taken for the key.
 _TELLING = 8
 
+# What a search may cost: keys times characters, by a plain look and by the pattern. An agent decides on both.
+_MOST_LOOKS, _MOST_TRIES = 1_000_000_000, 20_000_000
+
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _COLON = re.compile(rb"\s*:\s*")
 _NUMBER = re.compile(rb"-?[0-9][0-9.eE+-]*")
@@ -34,7 +37,7 @@ def redact(body: bytes, secrets: Iterable[str] = ()) -> bytes:
 
     Nothing else changes, not by a byte: a JSON text that holds no key stays as it was written, as do all names of
     fields. A key that one field holds is masked in all other texts of that body too. What is no JSON is searched
-    for `secrets` alone.
+    for `secrets` alone. Where that would take long, nothing is left but the mask.
     """
     known = {secret for secret in secrets if secret}
     try:
@@ -45,7 +48,10 @@ def redact(body: bytes, secrets: Iterable[str] = ()) -> bytes:
     known |= {value.text for value in values if value.is_key and value.text}
     if not known:
         return body
-    pattern = _pattern(known)
+    try:
+        pattern = _pattern(_present(known, "\n".join([value.text for value in values if not value.is_key])))
+    except _TooMuch:
+        return msgspec.json.encode(MASK)
     pieces, done = [], 0
     for value in values:
         masked = MASK if value.is_key and value.text else pattern.sub(MASK, value.text)
@@ -94,9 +100,23 @@ def _names_a_key(name: str) -> bool:
     return plain.endswith("apikey") or plain == "authorization"
 
 
+class _TooMuch(Exception):
+    """So many keys, in so much text, that to search for them would hold up everybody."""
+
+
+def _present(secrets: set[str], text: str) -> list[str]:
+    """Those that stand in `text`. Raises _TooMuch."""
+    if len(secrets) * len(text) > _MOST_LOOKS:
+        raise _TooMuch
+    found = [secret for secret in secrets if secret in text]
+    if len(found) * len(text) > _MOST_TRIES:
+        raise _TooMuch
+    return found
+
+
 def _pattern(secrets: Iterable[str]) -> re.Pattern[str]:
     longest_first = sorted(secrets, key=len, reverse=True)
-    return re.compile("|".join(_where(secret) for secret in longest_first))
+    return re.compile("|".join(_where(secret) for secret in longest_first) or r"(?!)")  # none: it finds nothing
 
 
 def _where(secret: str) -> str:
@@ -109,4 +129,7 @@ def _in_text(body: bytes, secrets: set[str]) -> bytes:
         return body
     spelled = secrets | {msgspec.json.encode(secret)[1:-1].decode() for secret in secrets}
     text = body.decode("utf-8", "surrogateescape")
-    return _pattern(spelled).sub(MASK, text).encode("utf-8", "surrogateescape")
+    try:
+        return _pattern(_present(spelled, text)).sub(MASK, text).encode("utf-8", "surrogateescape")
+    except _TooMuch:
+        return MASK.encode()

@@ -307,8 +307,9 @@ class Fleet:
         if (host.url, host.api_key) == (old.host.url, old.host.api_key):
             old.revised(host)
         else:
+            new = await self._watcher(host, after=old)
             self._end(host.id)
-            self._begin(await self._watcher(host, after=old))
+            self._begin(new)
         watch = self._watches[host.id]
         self._heard(watch, "patched")
         return watch

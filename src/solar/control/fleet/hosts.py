@@ -8,12 +8,12 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from solar.control.fleet.calls import Agent, AgentAnswer, HostUnreachable, Kind, seconds
 from solar.core.backend import Backend
-from solar.errors import InvalidBackend
+from solar.errors import InvalidBackend, InvalidRequest
 from solar.store.facts import Host, iso
 from solar.wire import hosts
 from solar.wire.address import agent_url
@@ -23,9 +23,10 @@ from solar.wire.hosts import Status
 from solar.wire.instances import Home, Instance, Listing, backend_of, read_instances, updated
 from solar.wire.messages import FromAgent, HealthFrame, InstancesUpdate
 from solar.wire.reading import Unreadable
-from solar.wire.redact import redact
+from solar.wire.redact import MASK, masking, redact
 
 What = Literal["added", "removed", "patched", "status", "link", "memory", "instances"]
+_MOST_TOLD = 4 * 1024 * 1024  # bytes; a thousand instances are one or two MiB
 _SAID = 200  # characters of a refusal that a reason shows
 
 
@@ -314,8 +315,9 @@ class HostWatch:
         if listing.complaints and listing.complaints != self._complained.get(who):
             self._log.warning("host=%s %s: %s", self.host.id, who, "; ".join(listing.complaints))
         self._complained[who] = listing.complaints
-        if listing.instances != self.instances:
-            self.instances = listing.instances
+        instances = tuple(_hiding(self.secrets, instance) for instance in listing.instances)
+        if instances != self.instances:
+            self.instances = instances
             self.backends = self._backends()
             self._changed(self, "instances")
 
@@ -330,15 +332,21 @@ class HostWatch:
     async def _get(self, path: str, *, with_key: bool = True) -> bytes:
         answer = await self._agent.ask("GET", path, within=seconds("read", self.dialect), with_key=with_key)
         if answer.status != 200:
-            said = redact(answer.body, self.secrets).decode("utf-8", "replace")[:_SAID]
+            said = redact(answer.body[:_MOST_TOLD], self.secrets).decode("utf-8", "replace")[:_SAID]
             raise Unreadable(f"GET {path} was answered {answer.status}: {said}")
+        if len(answer.body) > _MOST_TOLD:
+            raise Unreadable(f"GET {path} was answered with more than {_MOST_TOLD} bytes")
         return answer.body
 
     def _backends(self) -> tuple[Backend, ...]:
         """What runs. A "running" of an agent is no word on whether it serves: the router probes."""
         if not self.instances:
             return ()
-        home = Home(self.host.id, agent_url(self.host.url), self.host.api_key or None, _weight(self.host))
+        try:
+            agent = agent_url(self.host.url)
+        except InvalidRequest:  # what was imported may be no address; its status says so
+            return ()
+        home = Home(self.host.id, agent, self.host.api_key or None, _weight(self.host))
         found = []
         for instance in self.instances:
             try:
@@ -392,6 +400,14 @@ class HostWatch:
                 await self._woken.wait()
         except TimeoutError:
             return
+
+
+def _hiding(secrets: set[str], instance: Instance) -> Instance:
+    """`instance` without keys in what went wrong with it: a command line may stand there."""
+    if not instance.error_message:
+        return instance
+    hidden = masking({*secrets, instance.api_key or ""})
+    return instance if hidden is None else replace(instance, error_message=hidden.sub(MASK, instance.error_message))
 
 
 def _weight(host: Host) -> float:

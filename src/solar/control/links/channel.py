@@ -37,8 +37,8 @@ async def serve(links: Links, agent: Conversation, address: str) -> None:
     except Over:
         return
     agent.called = registration.host_name
-    watch.linked(agent, registration.at)
     try:
+        watch.linked(agent, registration.at)
         links.taken(watch, agent, InstancesUpdate(registration.at, registration.listing))
         await agent.say(write(acknowledged(watch)))
         await _listen(links, watch, agent)

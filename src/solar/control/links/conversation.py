@@ -36,7 +36,8 @@ class Conversation:
         if not self.ended:
             self.ended = why
             if self._waiting is not None:
-                self._waiting.reschedule(asyncio.get_running_loop().time())
+                with suppress(RuntimeError):  # its time is over in this very turn: who hears looks at `ended`
+                    self._waiting.reschedule(asyncio.get_running_loop().time())
 
     async def hear(self, within: float | None = None) -> str | bytes:
         """The next frame. Raises Over where there will be none, TimeoutError after `within` seconds without one."""

@@ -195,12 +195,19 @@ class LogHub:
         if self._cost <= self._limits.bytes:
             return
         *others, _ = self._logs.values()  # not the one that was told last
-        for log in sorted(others, key=self._worth):
-            if len(log.ring) and self._cost > self._limits.bytes:
-                known = log.told and log.place.key not in self._gone
-                self._forget(log)
-                if known:
-                    self.tell(log.place)
+        known = list[Place]()
+        for log in sorted((log for log in others if len(log.ring)), key=self._worth):
+            if self._cost <= self._limits.bytes:
+                break
+            if log.readers:  # forgotten, it would be new to its source, and all of it be told again
+                self._cost -= log.cost
+                log.drop()
+                continue
+            if log.told and log.place.key not in self._gone:
+                known.append(log.place)
+            self._forget(log)
+        for place in known:
+            self.tell(place)
 
     def _worth(self, log: Log) -> tuple[bool, bool]:
         return bool(log.readers), log.told and log.place.key not in self._gone

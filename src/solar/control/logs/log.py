@@ -52,6 +52,13 @@ class Log:
         if lines:
             self.wake()
 
+    def drop(self) -> None:
+        """Let all lines go. Its numbers go on, and what its source tells again is known: readers see a gap."""
+        for reader in self.readers:
+            reader.loses(self)
+        self.ring.drop()
+        self.wake()
+
     def wake(self) -> None:
         """Its readers look at it."""
         for reader in self.readers:

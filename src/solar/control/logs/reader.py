@@ -119,6 +119,12 @@ class Reader:
                 self._gaps.append(Gap(log.place, log.ring.newest + 1 - seat.next))
                 self._woken.set()
 
+    def loses(self, log: Log) -> None:
+        """The lines of `log` go for want of room: those that it has not begun to read are missed, too."""
+        seat = self._seats[log]
+        if seat.next is None and seat.since is None:
+            seat.next = log.ring.oldest
+
     def reads(self, log: Log) -> bool:
         """Whether it has a place in `log`."""
         return log in self._seats
@@ -164,3 +170,6 @@ class Reader:
             seat.next = line.seq + 1
             if self.wanted.admits(line):
                 yield LogLine(place, line)
+        if seat.next is not None and seat.next <= ring.newest:  # they went for want of room
+            yield Gap(place, ring.newest + 1 - seat.next)
+            seat.next = ring.newest + 1
