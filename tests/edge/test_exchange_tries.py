@@ -6,6 +6,7 @@ import pytest
 from exchange_bench import Bench, backends
 
 from solar.core.attempts import Outcome
+from solar.core.backend import Backend
 from solar.core.record import Try
 from solar.core.roster import RosterOptions
 
@@ -58,6 +59,18 @@ def test_an_answer_that_was_held_tells_of_the_attempt_behind_it() -> None:
     assert client.status == 500
     assert [(one.backend, one.outcome) for one in record.tries] == [("a", "failed"), ("b", "reset")]
     assert (record.backend, record.attempts) == ("a", 2)
+
+
+def test_an_answer_that_was_held_is_of_the_model_as_its_backend_calls_it() -> None:
+    bench = Bench(
+        Backend("a", "http://a:80", models=("m-q4",), aliases={"m": "m-q4"}),
+        Backend("b", "http://b:80", models=("m-q8",), aliases={"m": "m-q8"}),
+    )
+    bench.ask()
+    bench.calls[0].answer(status=500)
+    bench.calls[1].failed(Outcome.RESET)
+    [record] = bench.records
+    assert (record.backend, record.resolved) == ("a", "m-q4")
 
 
 def test_who_waits_after_a_failure_keeps_it_in_the_books() -> None:
