@@ -61,6 +61,7 @@ def test_nobody_waits_for_clients_that_idle(door: str, gateway: Start) -> None:
 def test_who_speaks_plain_http_is_no_news(door: str, gateway: Start) -> None:
     one = gateway("--port", "0", "--door", door, *SERVER)
     assert one.url
+    one.says("no backend to route to")  # the last that it says by itself
     told = len(one.lines)
     for said in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01", b""):
         with socket.create_connection(("127.0.0.1", one.port), WITHIN) as client, contextlib.suppress(OSError):
