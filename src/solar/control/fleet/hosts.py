@@ -315,7 +315,7 @@ class HostWatch:
         if listing.complaints and listing.complaints != self._complained.get(who):
             self._log.warning("host=%s %s: %s", self.host.id, who, "; ".join(listing.complaints))
         self._complained[who] = listing.complaints
-        instances = tuple(_hiding(self.secrets, instance) for instance in listing.instances)
+        instances = _hiding(self.secrets, listing.instances)
         if instances != self.instances:
             self.instances = instances
             self.backends = self._backends()
@@ -402,12 +402,17 @@ class HostWatch:
             return
 
 
-def _hiding(secrets: set[str], instance: Instance) -> Instance:
-    """`instance` without keys in what went wrong with it: a command line may stand there."""
-    if not instance.error_message:
-        return instance
-    hidden = masking({*secrets, instance.api_key or ""})
-    return instance if hidden is None else replace(instance, error_message=hidden.sub(MASK, instance.error_message))
+def _hiding(secrets: set[str], instances: tuple[Instance, ...]) -> tuple[Instance, ...]:
+    """`instances` without keys in what went wrong with them: a command line may stand there."""
+    if not any(one.error_message for one in instances):
+        return instances
+    hidden = masking({*secrets, *(one.api_key for one in instances if one.api_key)})
+    if hidden is None:
+        return instances
+    return tuple(
+        replace(one, error_message=hidden.sub(MASK, one.error_message)) if one.error_message else one
+        for one in instances
+    )
 
 
 def _weight(host: Host) -> float:
