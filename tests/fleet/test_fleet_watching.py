@@ -10,7 +10,8 @@ from fleets import QUICK, fleet_in, host_of, stored, until, view
 
 from solar.control.fleet import Fleet, HostUnreachable, HostView
 from solar.control.fleet.calls import AgentAnswer
-from solar.control.fleet.hosts import HostWatch, Pace, What
+from solar.control.fleet.hosts import HostWatch, Pace
+from solar.control.fleet.view import What
 from solar.store import Host
 from solar.testing import FakeAgent
 from solar.testing.agents.messages import Answered, json_answer

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solar.control.fleet.calls import AgentAnswer, HostUnreachable
-from solar.control.fleet.hosts import HostWatch, Pace, What
+from solar.control.fleet.hosts import HostWatch, Pace
+from solar.control.fleet.view import What
 from solar.store import Host
 from solar.wire.instances import Instance, Listing
 from solar.wire.messages import InstancesUpdate, Ping

@@ -9,7 +9,7 @@ from served import Served
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
-from solar.control.fleet.hosts import HostView
+from solar.control.fleet.view import HostView
 from solar.control.logs.items import Key
 from solar.testing import FakeAgent
 from solar.wire.hosts import NewHost

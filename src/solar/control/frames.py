@@ -7,7 +7,7 @@ import time
 import msgspec
 
 from solar.control.fleet import HostView
-from solar.control.fleet.hosts import What
+from solar.control.fleet.view import What
 from solar.control.records import ROUTED, Places, ended_of, iso, reroute_of, routed_of, start_of, summary_of
 from solar.control.watchers import ROUTING, Watchers
 from solar.core.record import Record, Try

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from msgspec import UNSET
 
 from solar.control.fleet import HostView
-from solar.control.fleet.hosts import What
+from solar.control.fleet.view import What
 from solar.core.paths import ENDPOINTS
 from solar.core.record import Record
 from solar.core.select import Weighed

@@ -2,6 +2,6 @@
 
 from solar.control.fleet.calls import AgentAnswer, HostUnreachable
 from solar.control.fleet.fleet import Fleet
-from solar.control.fleet.hosts import HostView
+from solar.control.fleet.view import HostView
 
 __all__ = ["AgentAnswer", "Fleet", "HostUnreachable", "HostView"]

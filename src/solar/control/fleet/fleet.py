@@ -20,7 +20,8 @@ import msgspec
 
 from solar.control.fleet.calls import Agent, AgentAnswer, HostUnreachable, Kind, NoAgent
 from solar.control.fleet.discoverer import FleetDiscoverer
-from solar.control.fleet.hosts import HostView, HostWatch, Pace, What
+from solar.control.fleet.hosts import HostWatch, Pace
+from solar.control.fleet.view import HostView, What
 from solar.edge.tasks import Tasks
 from solar.errors import InvalidRequest, MissingExtra, SolarError, StoreFailed
 from solar.store.facts import Host

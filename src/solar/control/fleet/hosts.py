@@ -9,13 +9,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 from solar.control.fleet.calls import Agent, AgentAnswer, HostUnreachable, Kind, seconds
+from solar.control.fleet.view import HostView, What
 from solar.core.backend import Backend
 from solar.errors import InvalidBackend, InvalidRequest
 from solar.store.facts import Host, iso
-from solar.wire import hosts
 from solar.wire.address import agent_url
 from solar.wire.dialects import Dialect, dialect_of
 from solar.wire.figures import Memory, read_memory
@@ -25,7 +25,6 @@ from solar.wire.messages import FromAgent, HealthFrame, InstancesUpdate
 from solar.wire.reading import Unreadable
 from solar.wire.redact import MASK, masking, redact
 
-What = Literal["added", "removed", "patched", "status", "link", "memory", "instances"]
 _MOST_TOLD = 4 * 1024 * 1024  # bytes; a thousand instances are one or two MiB
 _SAID = 200  # characters of a refusal that a reason shows
 
@@ -38,44 +37,6 @@ class Pace:
     health: float = 10.0  # and its memory
     longest: float = 30.0  # the pauses grow to this while it does not answer as it should
     linked: float = 30.0  # while a link tells what happens: just to check
-
-
-@dataclass(frozen=True, slots=True)
-class HostView:
-    """One host at one moment. It has no key."""
-
-    id: str
-    name: str
-    url: str
-    status: Status
-    reason: str  # why it is not online, or what is wrong although it is, in human words
-    created_at: str
-    last_seen: str | None
-    memory: Memory | None
-    dialect: Dialect | None  # None: no agent has answered there yet
-    instances: tuple[Instance, ...]  # as its agent told them last
-    weight: float = 1.0
-    connected: bool = False  # its agent keeps a link open to us
-
-    def __repr__(self) -> str:
-        running = sum(instance.running for instance in self.instances)
-        return f"<HostView {self.name!r} {self.status}, {len(self.instances)} instances ({running} running)>"
-
-    @property
-    def as_json(self) -> hosts.Host:
-        """As clients see it."""
-        return hosts.Host(
-            id=self.id,
-            name=self.name,
-            url=self.url,
-            status=self.status,
-            last_seen=self.last_seen,
-            memory=self.memory,
-            created_at=self.created_at,
-            weight=self.weight,
-            connected=self.connected,
-            reason=self.reason or None,
-        )
 
 
 class Link(Protocol):

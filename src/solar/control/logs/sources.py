@@ -14,7 +14,8 @@ import msgspec
 
 from solar.control.fleet import Fleet, HostView
 from solar.control.fleet.calls import HostUnreachable, NoStream
-from solar.control.fleet.hosts import HostWatch, What
+from solar.control.fleet.hosts import HostWatch
+from solar.control.fleet.view import What
 from solar.control.logs.feed import Feed
 from solar.control.logs.hub import LogHub
 from solar.control.logs.items import Key, Place
