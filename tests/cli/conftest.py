@@ -1,29 +1,17 @@
 import logging
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from gateway_process import Gateway
+from gateway_process import Gateway, gateways
 from managing import GATEWAY_KEY, Begun, Commands
 
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
-    """Starts `solar serve` with the given flags, in `tmp_path`; ends what it started."""
-    started: list[Gateway] = []
-
-    def start(*flags: str, env: Mapping[str, str] | None = None) -> Gateway:
-        started.append(Gateway(tmp_path, *flags, env=env))
-        return started[-1]
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
-        one.ended()
-        assert one.process.stdout is not None
-        one.process.stdout.close()
+    with gateways(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture(scope="module")

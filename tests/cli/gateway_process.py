@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +128,21 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not so within {WITHIN:g} s"
         time.sleep(0.02)
+
+
+@contextmanager
+def gateways(directory: Path) -> Iterator[Callable[..., Gateway]]:
+    """Starts `solar serve` with the given flags, in `directory`; ends what it started."""
+    started: list[Gateway] = []
+
+    def start(*flags: str, env: Mapping[str, str] | None = None) -> Gateway:
+        started.append(Gateway(directory, *flags, env=env))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.ended()
+        assert one.process.stdout is not None
+        one.process.stdout.close()

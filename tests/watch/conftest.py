@@ -9,6 +9,7 @@ import pytest
 sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("api", "cli"))
 
 from gateway_process import Gateway as Process
+from gateway_process import gateways
 from served import Served, served
 
 
@@ -20,16 +21,5 @@ def serve(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Served]]:
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Starts `solar serve`; ends what it started."""
-    started: list[Process] = []
-
-    def start(*flags: str) -> Process:
-        started.append(Process(tmp_path, *flags))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.process.kill()
-        one.ended()
-        assert one.process.stdout is not None
-        one.process.stdout.close()
+    with gateways(tmp_path) as start:
+        yield start
