@@ -1,4 +1,4 @@
-"""The front door as uvicorn takes it: a protocol class for its `http` setting."""
+"""The doors as uvicorn takes them: what makes the protocol of a connection, for its `http` setting."""
 
 from __future__ import annotations
 
@@ -19,25 +19,23 @@ Application = Callable[..., Awaitable[None]]  # ASGI
 _NEEDED = ("connections", "default_headers")
 
 
-def front_door(router: Router, app: Application | None = None, *, tls: bool = False) -> type[asyncio.Protocol]:
-    """A class whose objects serve `router`, which must have been started when the first client connects.
+def front_door(router: Router, app: Application | None = None, *, tls: bool = False) -> Callable[..., FrontDoor]:
+    """Makes the protocols that serve `router`, which must have been started when the first client connects.
 
     Paths that the router does not know are for `app`, if there is one; in WebSocket too.
     """
     halls: list[Hall] = []
 
-    class Door(FrontDoor):
+    def enter(config: Any, server_state: Any, app_state: Any, _loop: Any = None) -> FrontDoor:
         """One connection; uvicorn makes them, with arguments of its own."""
+        if not halls or halls[0].reception is not router.reception:  # it was stopped, and started again
+            tasks = Tasks(logging.getLogger("solar"))
+            speaks = partial(open_socket, config, server_state, app_state) if app is not None else None
+            hall = Hall(router.reception, server_state, tasks, app or router, tls=tls, websocket=speaks)
+            halls[:] = [hall]
+        return FrontDoor(halls[0])
 
-        def __init__(self, config: Any, server_state: Any, app_state: Any, _loop: Any = None) -> None:
-            if not halls or halls[0].reception is not router.reception:  # it was stopped, and started again
-                tasks = Tasks(logging.getLogger("solar"))
-                speaks = partial(open_socket, config, server_state, app_state) if app is not None else None
-                hall = Hall(router.reception, server_state, tasks, app or router, tls=tls, websocket=speaks)
-                halls[:] = [hall]
-            super().__init__(halls[0])
-
-    return Door
+    return enter
 
 
 def asgi_door() -> type[asyncio.Protocol]:

@@ -62,8 +62,9 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=front_door(router, app, tls=tls is not None) if door == "front" else asgi_door(),
-                ws=open_socket,  # type: ignore[arg-type]  # what makes a protocol is as good as its class
+                # What makes a protocol is as good as its class.
+                http=front_door(router, app, tls=tls is not None) if door == "front" else asgi_door(),  # type: ignore[arg-type]
+                ws=open_socket,  # type: ignore[arg-type]
                 ws_max_size=MAX_FRAME,
                 ws_per_message_deflate=False,  # it would take memory for each, and most are on the same network
                 lifespan="off",  # the router is started and stopped below

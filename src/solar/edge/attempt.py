@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from solar.core.backend import Origin
 from solar.core.headers import AnswerHeaders, Block, value_of
@@ -182,8 +182,8 @@ class HeldAnswer:
 
     __slots__ = ("_size", "attempt", "parts", "since")
 
-    MOST = 64 * 1024  # bytes
-    SECONDS = 5.0  # that it may take to arrive
+    MOST: ClassVar[int] = 64 * 1024  # bytes
+    SECONDS: ClassVar[float] = 5.0  # that it may take to arrive
 
     def __init__(self, attempt: Attempt, since: float) -> None:
         self.attempt = attempt

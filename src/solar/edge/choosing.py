@@ -32,14 +32,11 @@ class Choosing(Answering):
     def _place(self, now: float, *, new: bool = False) -> None:
         """Send to the best candidate that was not tried; wait, or answer, where there is none."""
         roster = self._relay.roster
-        route = roster.resolve(self.record.model)
+        route: Route | None = roster.resolve(self.record.model)
         name = route.name if route is not None else ""  # one queue for all names that nobody knows yet
         if new and roster.room.seats and roster.room.waiting(name):  # nobody overtakes those who wait
             return self._join(name, now)
-        if route is not None:
-            choice = roster.select(route, self.attempts.tried, self.request.session, now)
-        else:
-            choice = self._choose(route, now)
+        choice = self._choose(route, now)
         if isinstance(choice, Pick):
             return self._send(choice, now)
         if self._held is not None:

@@ -46,8 +46,11 @@ class AnswerHead(NamedTuple):
     keeps: bool  # the connection may be used again
 
 
-class Connection(asyncio.Protocol):
-    """One TCP or TLS connection to a backend, and the answer that is being read from it."""
+class Connection:
+    """One TCP or TLS connection to a backend, and the answer that is being read from it.
+
+    An asyncio.Protocol in all but its base, which a compiled class cannot have.
+    """
 
     __slots__ = (
         "_buffer", "_chunks", "_complete", "_eof", "_headers", "_headers_done", "_heads", "_informational", "_keeps",

@@ -30,8 +30,8 @@ LINGER_SECONDS = 2.0  # that a refused client may go on sending, so that it read
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class FrontDoor(Reader, asyncio.Protocol):
-    """One client's connection."""
+class FrontDoor(Reader):
+    """One client's connection: an asyncio.Protocol in all but its base, which a compiled class cannot have."""
 
     def __init__(self, hall: Hall) -> None:
         super().__init__(hall.heads)

@@ -170,7 +170,7 @@ class HttpCall:
         try:
             async with asyncio.timeout(self.request.connect_timeout):
                 context = self._pool.context(key)
-                _, connection = await loop.create_connection(
+                _, connection = await loop.create_connection(  # type: ignore[type-var]  # a protocol but for its base
                     lambda: Connection(self._pool, key), origin.hostname, origin.port, ssl=context
                 )
         except TimeoutError:
