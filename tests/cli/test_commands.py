@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner, Result
 from gateway_process import clean_environment
 
 from solar.cli.group import solar
+from solar.control.built import is_compiled
 
 
 @pytest.fixture
@@ -90,8 +92,9 @@ def test_help_names_every_default() -> None:
     assert "--prefix-fallback off|unique|first" in shown
 
 
-def test_the_version_is_the_package_s() -> None:
-    assert run("--version").output.startswith("solar, version ")
+def test_the_version_is_the_package_s_and_says_how_it_was_installed() -> None:
+    built = "compiled" if is_compiled() else "interpreted"
+    assert run("--version").output == f"solar, version {version('solar-control')} ({built})\n"
 
 
 @pytest.mark.usefixtures("directory")

@@ -197,6 +197,23 @@ async def test_what_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytest
     assert (await about("event loop", tmp_path)).found.startswith("asyncio's own")
 
 
+@pytest.mark.parametrize(
+    ("compiled", "editable", "found", "advised"),
+    [
+        (True, False, "compiled", False),
+        (False, True, "interpreted, as in every editable install", False),
+        (False, False, "interpreted: it was not compiled, which is faster", True),
+    ],
+)
+async def test_who_could_have_the_hot_path_compiled_is_told_how(
+    compiled: bool, editable: bool, found: str, advised: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examined, "is_compiled", lambda: compiled)
+    monkeypatch.setattr(examined, "is_editable", lambda: editable)
+    told = await about("hot path", tmp_path)
+    assert (told.well, told.found, "SOLAR_COMPILE=1" in told.advice) == (True, found, advised)
+
+
 async def test_what_is_discovered_is_examined_as_what_is_named_is(tmp_path: Path) -> None:
     async with FakeBackend(["m"]) as fake:
         (tmp_path / "found.toml").write_text(f'[[backends]]\nname = "a"\nurl = "{fake.url}"\n')

@@ -17,10 +17,13 @@ from solar.cli.models import models
 from solar.cli.route import route
 from solar.cli.serve import serve
 from solar.cli.status import status
+from solar.control.built import is_compiled
+
+_VERSION = f"%(prog)s, version %(version)s ({'compiled' if is_compiled() else 'interpreted'})"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="solar-control", prog_name="solar")
+@click.version_option(package_name="solar-control", prog_name="solar", message=_VERSION)
 def solar() -> None:
     """One OpenAI-compatible endpoint for all the model servers you run."""
 

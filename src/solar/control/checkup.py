@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from solar.control.app import FILES_WANTED, allow_files, url_of
+from solar.control.built import is_compiled, is_editable
 from solar.control.certificate import Certificate
 from solar.control.configuration import Configuration
 from solar.control.diagnosis import TIMEOUT, Diagnosis, diagnose_backend
@@ -29,6 +30,7 @@ from solar.store.state import trouble
 
 FILES_NEEDED = 4096
 EXPIRES_SOON = 14  # days
+_COMPILE = "install a C compiler and Python's headers, then Solar again; SOLAR_COMPILE=1 insists and says what is missing"
 _FIND_THEM = "let them be found with --discover local or --discover docker"
 
 
@@ -51,7 +53,7 @@ async def checkup(configuration: Configuration) -> list[Diagnosis]:
         examined = [*examined, Diagnosis("backends", False, "there is none to route to", advice)]
     shown = [diagnose_certificate(configuration.certificate, time.time())] if configuration.certificate else []
     data_dir = Path(configuration.settings.data_dir)
-    machine = [_data_dir(data_dir), diagnose_store(data_dir), _packages(), _loop(), _files()]
+    machine = [_data_dir(data_dir), diagnose_store(data_dir), _packages(), _hot_path(), _loop(), _files()]
     return [port, *shown, *machine, *examined]
 
 
@@ -145,6 +147,14 @@ def _packages() -> Diagnosis:
     if absent:
         return Diagnosis("packages", False, f"not installed: {', '.join(absent)}", "pip install '.[server]'")
     return Diagnosis("packages", True, "the extra 'server' is installed")
+
+
+def _hot_path() -> Diagnosis:
+    if is_compiled():
+        return Diagnosis("hot path", True, "compiled")
+    if is_editable():
+        return Diagnosis("hot path", True, "interpreted, as in every editable install")
+    return Diagnosis("hot path", True, "interpreted: it was not compiled, which is faster", _COMPILE)
 
 
 def _loop() -> Diagnosis:
