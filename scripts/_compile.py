@@ -27,11 +27,11 @@ MYPY = ["--config-file=", "--follow-imports=silent", f"--cache-dir={os.devnull}"
 MODULES = {
     ".": "sse",
     "core": (
-        "attempts backend breaker catalog dialects health load member openai queue record rest roster select stall"
+        "attempts breaker catalog dialects health load member openai queue record rest roster select stall"
     ),
     "edge": (
         "answering answers asgi attempt choosing connection exchange exposition frontdoor hall heads incoming metrics "
-        "outbox reader reception relay reply request requestlog transport upstream"
+        "outbox reader reception relay reply request requestlog upstream"
     ),
 }
 
@@ -53,7 +53,7 @@ def _lacking() -> str:
     """What is missing. It is tried: a compiler may be one by its name only, or have no headers."""
     if sys.implementation.name != "cpython":
         return "mypyc makes C for CPython only."
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    compiler = _compiler()
     if shutil.which(compiler[0]) is None:
         return f"there is no C compiler {compiler[0]} on PATH. Install one, or name another: CC=gcc."
     with tempfile.TemporaryDirectory(prefix="solar-c-") as room:
@@ -67,7 +67,11 @@ def _lacking() -> str:
     return f"{shlex.join(compiler)} fails on a file that includes Python.h. Are Python's headers installed?\n{reason}"
 
 
-def _give_up(reason: object) -> NoReturn:
+def _compiler() -> list[str]:
+    return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+
+
+def _give_up(reason: str) -> NoReturn:
     sys.exit(f"Solar could not be compiled: {reason}\nSOLAR_COMPILE=0 installs it interpreted: the same, but slower.")
 
 
@@ -112,14 +116,16 @@ def compiled(source: Path, room: Path) -> list[Path]:
     try:
         with tempfile.TemporaryDirectory(prefix="solar-c-") as work:
             extensions = mypycify([*MYPY, *paths], opt_level="3", debug_level="0", target_dir=work)
+            for extension in extensions:  # mypyc has -Werror, and other compilers warn of other things
+                extension.extra_compile_args.append("-Wno-error")
             command = Distribution({"name": "solar", "ext_modules": extensions}).get_command_obj("build_ext")
             command.build_lib, command.build_temp = str(room), work
             command.ensure_finalized()
             command.run()
     except SystemExit:  # as mypyc ends
-        _give_up("mypyc refuses its sources, as it says above.")
-    except (errors.CCompilerError, errors.BaseError) as error:
-        _give_up(f"{error}; the compiler's own words stand above.")
+        _give_up("mypyc refuses the sources, as it says above.")
+    except (errors.CCompilerError, errors.BaseError):  # the error's own text is the whole command
+        _give_up(f"{shlex.join(_compiler())} failed, as it says above.")
     finally:
         os.chdir(before)
     return sorted(path for path in room.rglob("*") if path.suffix in (".so", ".pyd"))
