@@ -30,7 +30,9 @@ from solar.store.state import trouble
 
 FILES_NEEDED = 4096
 EXPIRES_SOON = 14  # days
-_COMPILE = "install a C compiler and Python's headers, then Solar again; SOLAR_COMPILE=1 insists and says what is missing"
+_COMPILE = (
+    "install a C compiler and Python's headers, then Solar again; SOLAR_COMPILE=1 insists and says what is missing"
+)
 _FIND_THEM = "let them be found with --discover local or --discover docker"
 
 
