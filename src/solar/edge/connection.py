@@ -75,20 +75,21 @@ class Connection:
         self._pool.opened_one(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.call is None:  # nobody asked: whatever this is, it must not become the head of somebody's answer
+        call = self.call
+        if call is None:  # nobody asked: whatever this is, it must not become the head of somebody's answer
             self.transport.abort()
             return
         self._received += len(data)
         if self._mode == _HEAD:
             data = self._read_head(data)
-            if not data or self.call is None:
+            if not data or self.call is not call:  # its head was all of it
                 return
         if self._mode == _LENGTH:
             self._read_length(data)
         elif self._mode == _CHUNKED:
             self._read_chunked(data)
-        elif (sink := self.call.sink) is not None:
-            sink.chunk(data)
+        elif call.sink is not None:
+            call.sink.chunk(data)
 
     def eof_received(self) -> None:
         self._eof = True
