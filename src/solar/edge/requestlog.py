@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, TextIO
+from typing import Literal, TextIO, TypeVar
 
 from solar.core.record import Record
 
@@ -222,6 +222,19 @@ def _finished_json(created: float, level: int, name: str, record: Record) -> str
     return json.dumps(said | RequestLine(record).fields()) + "\n"
 
 
+H = TypeVar("H", bound=logging.Handler)
+
+
+def _of_python(handler: type[H]) -> type[H]:
+    """A class with a decorator stays one of Python's, when this module is compiled.
+
+    A native class may not have a base of Python's whose objects are weakly referenced, as logging does with its
+    handlers: its objects would end without telling, and whoever looks then, reads memory that is gone.
+    """
+    return handler
+
+
+@_of_python
 class BatchedLines(logging.Handler):
     """Writes lines in batches: a write for each line would cost more than the request that it tells of.
 
