@@ -1,11 +1,16 @@
 # The gateway: docker build -t solar .
 #
-# BASE is any image with Python 3.11 or newer, pip and a shell. The other arguments are pip's own: an index of yours, or,
-# to build without any, a folder of wheels (in the base image, or wheels/ in this checkout):
-#   docker build --build-arg BASE=my/python --build-arg PIP_NO_INDEX=1 --build-arg PIP_FIND_LINKS=wheels -t solar .
+# BUILDER is any image with Python 3.11 or newer, pip and a shell; if it has a C compiler too, what each request passes
+# through is compiled. BASE has the same Python at the same path, and is what runs. SOLAR_COMPILE is 1 to insist on a
+# compiler, or 0 to leave it. The other arguments are pip's own: an index of yours, or, to build without any, a folder of
+# wheels (in BUILDER, or wheels/ in this checkout):
+#   docker build --build-arg BUILDER=my/python --build-arg BASE=my/python --build-arg PIP_NO_INDEX=1 \
+#     --build-arg PIP_FIND_LINKS=wheels -t solar .
+ARG BUILDER=python:3.13
 ARG BASE=python:3.13-slim
 
-FROM ${BASE} AS build
+FROM ${BUILDER} AS build
+ARG SOLAR_COMPILE
 ARG PIP_INDEX_URL
 ARG PIP_FIND_LINKS
 ARG PIP_NO_INDEX
@@ -23,6 +28,8 @@ COPY --from=build /src/scripts/_entrypoint.py /opt/solar/entrypoint.py
 COPY --from=build --chown=10001:10001 /data /data
 # In a container loopback is nobody's: the gateway listens on every address, and makes a key if it is given none.
 ENV PATH=/opt/solar/bin:$PATH SOLAR_HOST=0.0.0.0 SOLAR_DATA_DIR=/data
+# It says whether it is compiled, and fails where BASE cannot run what BUILDER made.
+RUN ["solar", "--version"]
 USER 10001:10001
 # The key that it makes is kept here, and a solar.toml that is mounted here is read.
 WORKDIR /data

@@ -98,9 +98,12 @@ def make_python(engine: Engine) -> None:
 
 
 def build_gateway(engine: Engine) -> Image:
-    """The Dockerfile's image, as a checkout builds it where no registry and no index is in reach; flags are solar's."""
+    """The Dockerfile's image, as a checkout builds it where no registry and no index is in reach; flags are solar's.
+
+    No compiler is there either: so it is interpreted.
+    """
     make_python(engine)
-    given = {"BASE": PYTHON, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": WHEELS}
+    given = {"BUILDER": PYTHON, "BASE": PYTHON, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": WHEELS}
     arguments = [word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")]
     engine.docker("build", "--quiet", *arguments, "--tag", GATEWAY, str(ROOT))
     return Image(engine, GATEWAY, GATEWAY_PORT)

@@ -79,3 +79,7 @@ def test_it_holds_neither_the_tests_nor_what_built_it(engine: Engine, gateway: I
         "import os; print(*sorted(os.listdir('/data')), os.path.exists('/src'), os.path.exists('/opt/solar/bin/pip'))"
     )
     assert engine.docker("run", "--rm", "--entrypoint", "python", gateway.name, "-c", look) == "False False"
+
+
+def test_where_there_is_no_compiler_it_is_built_interpreted_and_says_so(engine: Engine, gateway: Image) -> None:
+    assert engine.docker("run", "--rm", gateway.name, "--version").endswith(" (interpreted)")
