@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from _machine import said, solar
-from _setup import BENCH, NODE_PEER, PEERS, PEERS_FOUND, PYTHON, program
+from _setup import BENCH, NODE_PEER, PEERS, PEERS_FOUND, PYTHON, SOURCES, program
 
 KEY = "bench-key"
 CLIENTS = 2048  # whom a proxy makes room for, where it must be told
@@ -198,6 +198,12 @@ def _ours(backends: tuple[int, int], doors: set[str]) -> list[Contestant]:
     if "default" in doors:
         port = free_port()
         found.append(Contestant("solar", f"`solar serve`: {_EVERYTHING}", solar(), port, _serve(backends, port)))
+    if "interpreted" in doors:
+        port = free_port()
+        what = f"`solar serve` from its sources, nothing compiled: {_EVERYTHING}"
+        sources = {"PYTHONPATH": str(SOURCES)}
+        command = _serve(backends, port)
+        found.append(Contestant("solar-interpreted", what, solar(), port, command, environment=sources))
     if "records" in doors:
         port = free_port()
         what = f"`solar serve` as it comes: {_EVERYTHING}, and a record of each request in its database"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-DOORS = ("default", "records", "asgi", "library")
+DOORS = ("default", "interpreted", "records", "asgi", "library")
 OTHERS = ("litellm", "sglang-router", "vllm-router", "portkey")
-NAMES = ("nginx", "haproxy", "relay", "solar", "solar-records", "solar-asgi", "library", *OTHERS)
+OURS = ("solar", "solar-interpreted", "solar-records", "solar-asgi", "library")
+NAMES = ("nginx", "haproxy", "relay", *OURS, *OTHERS)
 WORKS = ("300B", "32KB", "1MB", "sse20", "sse100", "ssefast", "latency", "streams", "two")
 
 

@@ -10,12 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "bench"
+SOURCES = ROOT / "src"
 CACHE = ROOT / ".cache" / "bench"
 PYTHON = CACHE / "venv" / "bin" / "python"
 PEERS = CACHE / "peers"
@@ -65,10 +66,11 @@ def go_on_with(script: str, words: list[str]) -> None:
     os.execv(PYTHON, [str(PYTHON), str(BENCH / script), *words])  # noqa: S606  no shell is wanted
 
 
-def _done(*command: str, silent: bool = False) -> bool:
+def _done(*command: str, silent: bool = False, environment: Mapping[str, str] | None = None) -> bool:
     """Run it; whether that went well. Ctrl-C reaches also what it started, however it came to us."""
     output = subprocess.DEVNULL if silent else None
-    with subprocess.Popen(command, cwd=ROOT, stdout=output, start_new_session=True) as process:
+    env = {**os.environ, **(environment or {})}
+    with subprocess.Popen(command, cwd=ROOT, stdout=output, env=env, start_new_session=True) as process:
         try:
             return process.wait() == 0
         except KeyboardInterrupt:
@@ -116,28 +118,39 @@ def _compile(name: str) -> None:
 
 
 def _provide_python() -> None:
-    told = hashlib.sha256(f"{sys.version}{ROOT}".encode())
     pins = [ROOT / "requirements" / "demo.txt", BENCH / "requirements.txt"]
-    for path in (*pins, ROOT / "pyproject.toml"):
-        told.update(path.read_bytes())
+    needs = _digest(*pins)
     stamp = CACHE / "venv" / "stamp"
-    if stamp.exists() and stamp.read_text() == told.hexdigest() and PYTHON.exists():
-        return
-    say("Making the benchmark's environment: the gateway's packages and matplotlib (about 45 MB)")
-    shutil.rmtree(CACHE / "venv", ignore_errors=True)
-    _must(sys.executable, "-m", "venv", str(CACHE / "venv"))
-    _pip(PYTHON, "--require-hashes", "-r", str(pins[0]))
-    _pip(PYTHON, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
-    _pip(PYTHON, "--require-hashes", "-r", str(pins[1]))
-    stamp.write_text(told.hexdigest())
+    if not (stamp.exists() and stamp.read_text() == needs and PYTHON.exists()):
+        say("Making the benchmark's environment: the gateway's packages and matplotlib (about 45 MB)")
+        shutil.rmtree(CACHE / "venv", ignore_errors=True)
+        _must(sys.executable, "-m", "venv", str(CACHE / "venv"))
+        for path in pins:
+            _pip(PYTHON, "--require-hashes", "-r", str(path))
+        stamp.write_text(needs)
+    # As a user would have it, so as a wheel: what a request passes through is compiled.
+    sources = _digest(ROOT / "pyproject.toml", ROOT / "scripts" / "_compile.py", *sorted(SOURCES.rglob("*.py")))
+    built = CACHE / "venv" / "built"
+    if not built.exists() or built.read_text() != sources:
+        say("Compiling and installing this checkout: a minute or two")
+        _pip(PYTHON, "--no-deps", "--force-reinstall", str(ROOT), SOLAR_COMPILE="1")
+        built.write_text(sources)
 
 
-def _pip(python: Path, *arguments: str) -> None:
-    _must(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", *arguments)
+def _digest(*paths: Path) -> str:
+    told = hashlib.sha256(f"{sys.version}{ROOT}".encode())
+    for path in paths:
+        told.update(path.read_bytes())
+    return told.hexdigest()
 
 
-def _must(*command: str) -> None:
-    if not _done(*command):
+def _pip(python: Path, *arguments: str, **environment: str) -> None:
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", *arguments]
+    _must(*pip, **environment)
+
+
+def _must(*command: str, **environment: str) -> None:
+    if not _done(*command, environment=environment):
         sys.exit(f"`{Path(command[0]).name} {' '.join(command[1:4])} ...` failed: its own words stand above.")
 
 

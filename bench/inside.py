@@ -1,6 +1,8 @@
 """Where a request's time goes inside of `solar serve`: the front door and the pool in one process, without sockets.
 
-    .cache/bench/venv/bin/python bench/inside.py [--stream] [--body BYTES]
+    PYTHONPATH=src .cache/bench/venv/bin/python bench/inside.py [--stream] [--body BYTES]
+
+Without PYTHONPATH what is compiled runs, and only the sum is told: the timer sees what Python interprets.
 
 Everything runs as it does under `solar serve` (keys, two backends, metrics, a line a request), but for the kernel and
 the event loop's own part. A timer looks about a thousand times a second which function is at work.
@@ -23,10 +25,11 @@ from types import FrameType
 from typing import Any
 
 from solar.core.backend import Backend
+from solar.edge import exchange
 from solar.edge.connection import Connection
 from solar.edge.frontdoor import FrontDoor
 from solar.edge.hall import Hall
-from solar.edge.requestlog import BatchedLines
+from solar.edge.linewriter import BatchedLines
 from solar.edge.tasks import Tasks
 from solar.edge.upstream import HttpUpstream, key_of
 from solar.router import Router
@@ -42,7 +45,7 @@ STAGES = {
     "write the answer": ("reply",),
     "watch the stream, count tokens": ("sse", "dialects"),
     "metrics": ("metrics", "exposition", "record"),
-    "the line in the log": ("requestlog", "router"),
+    "the line in the log": ("requestlog", "lines", "linewriter", "router"),
 }
 STAGE_OF = {module: stage for stage, modules in STAGES.items() for module in modules}
 CHUNKS = 200
@@ -205,6 +208,9 @@ async def _measure(size: int, *, stream: bool) -> None:
         gc.set_threshold(10_000, 20, 50)
         spent = _spent(inside, times) * 1e6
         print(f"\n{spent:.1f} us a {'stream of ' + str(CHUNKS) + ' chunks' if stream else 'request'}\n")
+        if not exchange.__file__.endswith(".py"):
+            print("This is compiled code, which cannot be looked into. With PYTHONPATH=src the sources run.")
+            return
         print(f"| us | share | what |\n|{'---|' * 3}")
         for stage, share in _shares(inside, times).items():
             print(f"| {share * spent:.1f} | {share:.0%} | {stage} |")

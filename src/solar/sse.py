@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from solar.core.dialects import DIALECTS, Dialect, Wire
 
-HOLD = 64 * 1024  # bytes of an unfinished event that are held back; a longer one flows through in pieces
+HOLD: Final = 64 * 1024  # bytes of an unfinished event that are held back; a longer one flows through in pieces
 _KEPT = 4  # pieces of the stream's end that are looked at once it is over
 
 _FIGURES = re.compile(rb'"(prompt|input|completion|output)_tokens": ?(\d{1,12})').findall
@@ -32,19 +32,20 @@ class Usage(NamedTuple):
     tokens_out: int | None
 
 
-def usage_in(text: bytes) -> Usage:
-    """The last usage figures in a piece of JSON or of an event stream."""
+def usage_in(text: bytes) -> tuple[int | None, int | None]:
+    """The last usage figures in a piece of JSON or of an event stream: tokens in, tokens out."""
     at = text.rfind(b'"usage"')
     figures: list[tuple[bytes, bytes]] = _FIGURES(text, at) if at > 0 else []
     if not figures and b"_tokens" in text:  # where the last usage says null, an earlier one may say more
         figures = _FIGURES(text)
-    tokens_in = tokens_out = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
     for name, figure in figures:
         if name in _TOKENS_IN:
             tokens_in = int(figure)
         else:
             tokens_out = int(figure)
-    return Usage(tokens_in, tokens_out)
+    return tokens_in, tokens_out
 
 
 class Watch:
@@ -159,10 +160,8 @@ class Watch:
 
     def usage(self) -> Usage:
         """Tokens in and out, as the engine reported them at the end (Anthropic's input count comes first)."""
-        last = usage_in(self._tail(clean=True))
-        if last.tokens_in is None:
-            return Usage(usage_in(self._first).tokens_in, last.tokens_out)
-        return last
+        tokens_in, tokens_out = usage_in(self._tail(clean=True))
+        return Usage(usage_in(self._first)[0] if tokens_in is None else tokens_in, tokens_out)
 
     def error_event(self, message: str, code: str, *, request_id: str) -> bytes:
         """The event that says in this stream's own format that it broke."""

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from solar.core import openai
 from solar.core.openai import MAX_FIELDS, Peek, error_body, model_object, models_body, peek, splice
 from solar.errors import InvalidRequest
 
@@ -351,3 +352,11 @@ def test_created_is_whole_seconds():
 def test_a_model_list_is_an_openai_list():
     assert json.loads(models_body([])) == {"object": "list", "data": []}
     assert json.loads(models_body([{"id": "m"}]))["data"] == [{"id": "m"}]
+
+
+@pytest.mark.parametrize("more", ["", ',"stream":true', ',"user":"me","prompt_cache_key":"k"'])
+def test_the_usual_body_is_read_the_quick_way(more):
+    body = f'{{"messages":[{{"role":"user","content":"hi"}}],"model":"m"{more}}}'.encode()
+    quick = openai._peek_plain(body)
+    assert quick is not None
+    assert quick == peek(body + b" " * 2000)  # which is too long for that way

@@ -13,7 +13,7 @@ from prometheus_client.samples import Sample
 
 from solar.core.record import End, Record
 from solar.edge.exposition import Histogram
-from solar.edge.metrics import BACKENDS_KEPT, MODELS_KEPT, BackendView, Metrics, Snapshot
+from solar.edge.metrics import BACKENDS_KEPT, MODELS_KEPT, TOGETHER, BackendView, Metrics, Snapshot
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0,text/plain;q=0.5"
@@ -264,6 +264,15 @@ def test_a_gap_on_a_bound_falls_into_that_bound() -> None:
     assert value(ours, "solar_stream_gap_seconds_bucket", le="0.01") == 2
     assert value(ours, "solar_stream_gap_seconds_bucket", le="120.0") == 2
     assert value(ours, "solar_stream_gap_seconds_bucket", le="+Inf") == 3
+
+
+def test_no_more_than_a_hundred_requests_wait_to_be_booked() -> None:
+    ours = Metrics(Snapshot)
+    for _ in range(TOGETHER):
+        ours.closed(finished())
+    assert ours.waiting == 0
+    ours.closed(finished())
+    assert ours.waiting == 1
 
 
 def test_what_two_threads_settle_is_booked_once() -> None:

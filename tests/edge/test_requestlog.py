@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solar.core.record import End, Record
-from solar.edge.requestlog import BatchedLines, RequestLine, RequestLog
+from solar.edge.lines import RequestLine
+from solar.edge.linewriter import BatchedLines
+from solar.edge.requestlog import RequestLog
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR) .+")
 
@@ -235,13 +237,13 @@ async def test_a_warning_takes_along_what_waits(logger: logging.Logger) -> None:
     assert [line[-6:] for line in wire.lines] == [" first", "second"]
 
 
-async def test_no_more_than_64_kib_wait(logger: logging.Logger) -> None:
+async def test_no_more_than_a_hundred_usual_lines_wait(logger: logging.Logger) -> None:
     wire = Wire()
     logger.addHandler(BatchedLines(wire))
-    for _ in range(64):
-        logger.info("x" * 1024)
+    for _ in range(31):
+        logger.info("x" * 1000)
     assert len(wire.writes) == 1
-    assert 64 * 1024 <= len(wire.writes[0]) < 66 * 1024
+    assert 29_000 < len(wire.writes[0]) < 31_500
 
 
 def test_without_an_event_loop_nothing_waits(logger: logging.Logger) -> None:

@@ -14,7 +14,7 @@ from served import Served
 
 from solar.control.logs import Since, Wanted
 from solar.control.logs.own import MOST, PLACE, OwnLog
-from solar.edge.requestlog import BatchedLines
+from solar.edge.linewriter import BatchedLines
 
 Serve = Callable[..., AbstractAsyncContextManager[Served]]
 

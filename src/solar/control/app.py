@@ -39,7 +39,7 @@ from solar.control.settings import Settings
 from solar.control.watchers import Watchers
 from solar.control.words import Source
 from solar.discovery.base import Discoverer
-from solar.edge.requestlog import BatchedLines
+from solar.edge.linewriter import BatchedLines
 from solar.edge.tasks import Tasks
 from solar.router import Router
 from solar.store import Store

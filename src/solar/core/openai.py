@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 from codecs import utf_8_decode
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import count
 from operator import call
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from solar.errors import InvalidRequest
 
-MAX_MODEL_NAME = 512  # characters
+MAX_MODEL_NAME: Final = 512  # characters
 MAX_FIELDS = 1000  # top-level fields of a JSON body
 
-_SHORT = 1_024  # bytes; up to this, searching the whole body costs less than taking it apart
+_SHORT: Final = 1_024  # bytes; up to this, searching the whole body costs less than taking it apart
 _SMALL = 65_536  # bytes; a body up to this has too few fields to fill the memory with
 _LAST_SECOND = 253_402_300_799  # of the year 9999: what RFC 3339 can still write
 
@@ -42,16 +42,16 @@ class _Key:
         self.name = name
 
 
-class _Routing(msgspec.Struct, gc=False):
-    model: str | None = None
-    stream: bool | None = None
-    user: Any = None
-    prompt_cache_key: Any = None
-
+# Not a class statement: compiled, that would leave msgspec no types to decode by.
+_Routing: Any = msgspec.defstruct(
+    "_Routing",
+    [("model", str | None, None), ("stream", bool | None, None), ("user", Any, None), ("prompt_cache_key", Any, None)],
+    gc=False,
+)
 
 _Fields = dict[_Key, msgspec.Raw]
 _decode_small = msgspec.json.Decoder(_Fields, dec_hook=call).decode
-_decode_routing = msgspec.json.Decoder(_Routing).decode
+_decode_routing: Callable[[bytes], Any] = msgspec.json.Decoder(_Routing).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
 _READ = frozenset({"model", "stream", "user", "prompt_cache_key"})
@@ -133,7 +133,7 @@ def _peek_plain(body: bytes) -> Peek | None:
         routing = _decode_routing(body)
     except (msgspec.DecodeError, RecursionError):
         return None
-    model = routing.model
+    model: str | None = routing.model
     if not model or len(model) > MAX_MODEL_NAME or not model.isprintable():
         return None
     start = body.index(b'"', body.index(b'"model"') + 7)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -85,7 +85,7 @@ def rank(candidate: Candidate, affinity: int) -> tuple[int, bool, int, bool, flo
     )
 
 
-KEPT_AT_MOST = 16  # candidates of a decision
+KEPT_AT_MOST: Final = 16  # candidates of a decision
 
 # What stands in the value of `rank`, before the id.
 RANKED_BY = ("priority", "suspect", "affinity", "host_busy", "host_pressure", "in_flight", "turn")

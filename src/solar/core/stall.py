@@ -7,14 +7,14 @@ prefill looks the same for a while: one prompt of 7,000 tokens can hold all othe
 from __future__ import annotations
 
 from math import sqrt
-from typing import Literal
+from typing import Final, Literal
 
 Grade = Literal["moving", "suspect", "stalled"]
 
 _PATIENCE = 4.0  # queued prompts may take so many times what the learned rate says
 _ASSUMED_RATE = 500.0  # prompt tokens a second, until the engine has shown its own
 _ASSUMED_TAUGHT = 512  # tokens of the prompt that would have shown that rate
-_TEACHES = 128  # tokens: the first byte of a shorter prompt measures everything but prefill
+_TEACHES: Final = 128  # tokens: the first byte of a shorter prompt measures everything but prefill
 _CLIMB = 1.01
 
 

@@ -5,7 +5,7 @@ One of the three parts of an exchange. It has its state, which choosing.py and e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from solar.core.attempts import Attempts, Outcome
 from solar.core.dialects import DIALECTS
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from solar.core.member import Member
     from solar.edge.relay import Relay
 
-USAGE_IN_LAST = 16 * 1024  # bytes at the end of a JSON answer that are searched for its usage
+USAGE_IN_LAST: Final = 16 * 1024  # bytes at the end of a JSON answer that are searched for its usage
 
-QUEUED, WAITING, HOLDING, ANSWERING, CLOSED = range(5)
+QUEUED: Final = 0
+WAITING: Final = 1
+HOLDING: Final = 2
+ANSWERING: Final = 3
+CLOSED: Final = 4
 STATES = ("queued", "waiting", "holding", "answering", "closed")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from msgspec import structs
@@ -21,12 +21,15 @@ from solar.edge.heads import Heads, Key, line_and_host
 if TYPE_CHECKING:
     from solar.edge.upstream import HttpCall, HttpUpstream
 
-MAX_HEAD = 64 * 1024  # bytes of an answer's status line and headers
+MAX_HEAD: Final = 64 * 1024  # bytes of an answer's status line and headers
 MAX_INFORMATIONAL = 16  # 1xx answers before the real one
-JOIN_BELOW = 16 * 1024  # bytes of body that are copied behind the head rather than sent as a second buffer
+JOIN_BELOW: Final = 16 * 1024  # bytes of body that are copied behind the head rather than sent as a second buffer
 ACK_OVERDUE_MS = 2000
 
-_HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE = range(4)
+_HEAD: Final = 0
+_LENGTH: Final = 1
+_CHUNKED: Final = 2
+_UNTIL_CLOSE: Final = 3
 _SPENT = HttpResponseParser(None)
 
 

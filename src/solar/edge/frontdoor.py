@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Final
 
 from solar.core.headers import Block
 from solar.core.paths import locate
@@ -23,8 +24,8 @@ from solar.edge.reply import Reply
 from solar.edge.request import Answer, Asked
 from solar.errors import InvalidRequest, SolarError
 
-BEHIND = 64 * 1024  # bytes of further requests that are read while one is being answered
-SKIP = 64 * 1024  # bytes of a refused body that are read past, to keep the connection
+BEHIND: Final = 64 * 1024  # bytes of further requests that are read while one is being answered
+SKIP: Final = 64 * 1024  # bytes of a refused body that are read past, to keep the connection
 LINGER_SECONDS = 2.0  # that a refused client may go on sending, so that it reads why
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

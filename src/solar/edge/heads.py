@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from solar.core.backend import Origin
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 Key = tuple[bytes, bytes]
 
-MOST = 256  # heads that are kept
-LONGEST = 2048  # bytes of one
+MOST: Final = 256  # heads that are kept
+LONGEST: Final = 2048  # bytes of one
 
-MOST_DIGITS = 15  # of a length
+MOST_DIGITS: Final = 15  # of a length
 
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,%d})\r\n" % MOST_DIGITS).search
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from solar.core.record import Record
 from solar.edge.exposition import Histogram, Histograms, Number, Numbers, text_of
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 MODELS_KEPT = 200  # model names that are labels; all others are "other"
+TOGETHER: Final = 100  # requests that are booked in one go: the more wait, the more memory is cold by then
 BACKENDS_KEPT = 1000  # backend ids that are labels; the oldest makes room for the next
 
 # Where a GenAI convention proposes boundaries, ours contain them: wider, for engines on a desk or behind a long prompt.
@@ -84,7 +85,6 @@ class Metrics:
         self._knows = knows
         self._closed: list[Record] = []  # not yet booked
         self._gaps_seen: list[float] = []
-        self.closed = self._closed.append  # for a request that ended; booked at the next tick, or when somebody looks
         self.gap = self._gaps_seen.append  # for the time between two chunks
         self._settling = Lock()  # a registry of prometheus_client may look from a thread of its own
         self._books: dict[tuple[str, str, str, int, str], _Books] = {}
@@ -129,6 +129,17 @@ class Metrics:
         return f"<Metrics {len(self._books)} label sets, {len(self._backends) - 1} backends>"
 
     # --- at each tick
+
+    def closed(self, record: Record) -> None:
+        """A request ended: it is booked with others, at the next tick or when somebody looks."""
+        self._closed.append(record)
+        if len(self._closed) >= TOGETHER:
+            self.settle()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that ended, and are not booked yet."""
+        return len(self._closed)
 
     def settle(self) -> None:
         """Book what has happened. Together that costs half of what it would cost one by one, between other work."""

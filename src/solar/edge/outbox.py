@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
-AT_ONCE = 15  # writes at most that do not wait, after turns that had only one each
-AT_MOST = 256 * 1024  # bytes that wait: more would leave the processor's cache, and go past a client that is slow
+AT_ONCE: Final = 15  # writes at most that do not wait, after turns that had only one each
+AT_MOST: Final = 256 * 1024  # bytes that wait: more leave the processor's cache, and go past a client that is slow
 
 
 class Outbox:

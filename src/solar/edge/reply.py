@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from solar.core.headers import Block, Headers, wire_of
 from solar.core.record import Record
@@ -13,7 +13,7 @@ from solar.edge.incoming import Incoming
 if TYPE_CHECKING:
     from solar.edge.frontdoor import FrontDoor
 
-JOIN_BELOW = 16 * 1024  # bytes that are copied behind their head or chunk size rather than sent apart
+JOIN_BELOW: Final = 16 * 1024  # bytes that are copied behind their head or chunk size rather than sent apart
 
 _LINE = {
     code: f"HTTP/1.1 {code} {HTTPStatus(code).phrase if code in list(HTTPStatus) else ''}\r\n".encode()

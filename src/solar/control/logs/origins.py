@@ -12,7 +12,7 @@ from solar.control.logs.hub import LogHub
 from solar.control.logs.items import Key
 from solar.control.logs.own import OwnLog
 from solar.discovery.base import Discoverer
-from solar.edge.requestlog import BatchedLines
+from solar.edge.linewriter import BatchedLines
 
 
 class Origin(Protocol):

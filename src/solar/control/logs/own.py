@@ -12,7 +12,7 @@ from functools import partial
 from solar.control.logs.feed import Feed
 from solar.control.logs.hub import LogHub
 from solar.control.logs.items import Key, Place
-from solar.edge.requestlog import BatchedLines
+from solar.edge.linewriter import BatchedLines
 from solar.wire.lines import Entry, shortened
 
 PLACE = Place("gateway", "requests", "gateway", "requests")
