@@ -26,10 +26,10 @@ MYPY = ["--config-file=", "--follow-imports=silent", f"--cache-dir={os.devnull}"
 
 MODULES = {
     ".": "sse",
-    "core": ("attempts breaker catalog dialects health load member openai queue record rest roster select stall"),
+    "core": "attempts breaker catalog dialects health load member openai queue record rest roster select stall",
     "edge": (
-        "answering answers asgi attempt choosing connection exchange exposition frontdoor hall heads incoming lines metrics "
-        "outbox reader reception relay reply request requestlog upstream"
+        "answering answers asgi attempt choosing connection exchange exposition frontdoor hall heads incoming lines "
+        "metrics outbox reader reception relay reply request requestlog upstream"
     ),
 }
 
