@@ -284,6 +284,15 @@ async def test_a_reset_is_no_end_of_an_answer_that_ends_with_its_connection() ->
         assert (heard.body, heard.outcome) == (b"ok", Outcome.RESET)
 
 
+@both_loops
+async def test_a_request_that_its_backend_takes_slowly_is_nothing_to_complain_of() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    async with serving(says(OK)) as url, pool() as made:
+        assert (await made.ask(url, body=b" " * 2**23)).ended
+    assert complaints == []
+
+
 SPLIT = (
     b"HTTP/1.1 103 Early\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\nx-a: 1\r\ntransfer-encoding: chunked\r\n\r\n"
     b"5\r\nhello\r\n1\r\n \r\nA;x=1\r\n0123456789\r\n0\r\nx-trailer: 1\r\n\r\n"

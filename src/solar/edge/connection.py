@@ -97,6 +97,12 @@ class Connection:
     def eof_received(self) -> None:
         self._eof = True
 
+    def pause_writing(self) -> None:
+        """The transport has more of a request than the kernel takes now. It waits there: it is whole already."""
+
+    def resume_writing(self) -> None:
+        """That has changed."""
+
     def connection_lost(self, error: Exception | None) -> None:
         self._pool.lost(self)
         self._parser = _SPENT  # it leads back here: without this, only the collector would free both
