@@ -123,6 +123,12 @@ def test_every_spelling_of_loopback_is_one_host_and_one_address(host: str) -> No
     assert backend.address == Backend("b", "http://localhost:8000/v1").address
 
 
+def test_models_and_other_urls_may_be_lists() -> None:
+    backend = Backend("a", "http://h", models=["m"], other_urls=["http://g"])
+    assert backend == Backend("a", "http://h", models=("m",), other_urls=("http://g",))
+    assert hash(backend)
+
+
 def test_the_host_may_be_named() -> None:
     assert Backend("a", "http://10.0.0.7", host="GPU-Box").host_id == "gpu-box"
     assert Backend("a", "http://10.0.0.7").host_id == "10.0.0.7"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from types import MappingProxyType
@@ -86,7 +86,7 @@ class Backend:
     url: str
     type: str = "auto"  # one of BACKEND_TYPES; "auto" finds out by asking
     api_key: str | None = field(default=None, repr=False)
-    models: tuple[str, ...] = ()  # routable without a probe; what the backend reports is added
+    models: Sequence[str] = ()  # routable without a probe; what the backend reports is added
     aliases: Mapping[str, str] = field(default_factory=_nothing, hash=False)  # a client's name -> the backend's own
     host: str | None = None  # the machine it shares with others; default: the hostname in its URL
     weight: float = 1.0  # its host's capacity relative to other hosts
@@ -101,7 +101,7 @@ class Backend:
     ca_file: str | None = None  # PEM bundle that signs an https backend's certificate
     verify: bool = True  # False accepts any certificate
     source: str = "static"  # who named it: static, api, fleet, or the name of its discoverer
-    other_urls: tuple[str, ...] = ()  # behind which the same engine answers: found there too, it is no second backend
+    other_urls: Sequence[str] = ()  # behind which the same engine answers: found there too, it is no second backend
     upstream: Any = field(default=None, repr=False, compare=False)  # a transport of its own: see solar.Upstream
 
     origin: Origin = field(init=False, repr=False, compare=False)
