@@ -51,7 +51,7 @@ _Routing: Any = msgspec.defstruct(
 
 _Fields = dict[_Key, msgspec.Raw]
 _decode_small = msgspec.json.Decoder(_Fields, dec_hook=call).decode
-_decode_routing: Callable[[bytes], Any] = msgspec.json.Decoder(_Routing).decode
+_decode_routing: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(_Routing).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
 _READ = frozenset({"model", "stream", "user", "prompt_cache_key"})
@@ -126,7 +126,7 @@ def _peek_plain(body: bytes) -> Peek | None:
     if (
         body.count(b'"model"') != 1
         or body.count(b'"stream"') > 1
-        or (b"\\u00" in body and (b"\\u006" in body or b"\\u007" in body))
+        or (body.find(b"\\u00") >= 0 and (b"\\u006" in body or b"\\u007" in body))  # `in` tries a number first
     ):
         return None
     try:

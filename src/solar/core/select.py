@@ -160,4 +160,4 @@ def returns(candidate: Candidate, unavailable: Unavailable) -> tuple[float, int]
     return unavailable.until or 0.0, candidate.turn
 
 
-NOBODY = Weighed(rank, (), ())
+NOBODY: Final = Weighed(rank, (), ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from solar.core.backend import Origin
 from solar.core.headers import AnswerHeaders, Block, value_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from solar.edge.relay import Relay
 
 
-_NONE_YET = AnswerHeaders([])
+_NONE_YET: Final = AnswerHeaders([])
 
 
 class Attempt:

@@ -7,12 +7,13 @@ import logging
 import re
 import time
 from functools import lru_cache
+from typing import Final
 
 from solar.core.record import Record
 
 _LONGEST = 200  # characters of a value that is not ours
 
-_WORDS = {logging.INFO: "INFO", logging.WARNING: "WARNING"}
+_WORDS: Final = {logging.INFO: "INFO", logging.WARNING: "WARNING"}
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+").fullmatch  # printable ASCII without space, quote, equals sign and backslash
 
 Fields = dict[str, str | int | float]

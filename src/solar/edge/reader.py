@@ -61,7 +61,8 @@ class Reader:
             begins = self._reading is None and not self._head_size and data.startswith(b"POST ")
             found = self._heads.find(data) if begins else None
             if found is not None:
-                data = self._read_known(*found, data)
+                known, length, end = found
+                data = self._read_known(known, length, end, data)
             else:
                 self._key = self._heads.key if begins else None
                 self._parse(data)

@@ -20,6 +20,13 @@ _LINE = {
     for code in range(200, 600)
 }
 
+_SIZES: Final = [b"%x\r\n" % size for size in range(1024)]  # how a chunk begins: most are small
+
+
+def status_line(status: int) -> bytes:
+    """How an answer begins."""
+    return _LINE.get(status) or b"HTTP/1.1 %d \r\n" % status
+
 
 class Reply:
     """The client of one exchange or application, on a connection of ours. Head and first bytes leave together."""
@@ -42,7 +49,7 @@ class Reply:
         """`record` is None where an answer never was on its way."""
         incoming = self._incoming
         standing = self._door.hall.standing_headers()
-        lines = [_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status, standing, headers.wire]
+        lines = [status_line(status), standing, headers.wire]
         if record is not None:
             lines.append(route_lines(record))
         if self._cors:
@@ -67,22 +74,22 @@ class Reply:
     def write(self, data: bytes) -> None:
         head, self._head = self._head, b""
         door = self._door
-        write = door.hall.outbox.write
+        outbox = door.hall.outbox
         if self._bodiless:
             if head:
-                write(door.transport, head)
+                outbox.write(door.transport, head)
         elif self._chunked:
-            size = b"%x\r\n" % len(data)
+            size = _SIZES[len(data)] if len(data) < len(_SIZES) else b"%x\r\n" % len(data)
             if len(data) < JOIN_BELOW:
-                write(door.transport, b"".join((head, size, data, b"\r\n")))
+                outbox.write(door.transport, b"".join((head, size, data, b"\r\n")))
             else:
-                write(door.transport, head + size, data, b"\r\n")
+                outbox.write(door.transport, head + size, data, b"\r\n")
         elif not head:
-            write(door.transport, data)
+            outbox.write(door.transport, data)
         elif len(data) < JOIN_BELOW:
-            write(door.transport, head + data)
+            outbox.write(door.transport, head + data)
         else:
-            write(door.transport, head, data)
+            outbox.write(door.transport, head, data)
 
     def end(self) -> None:
         head, self._head = self._head, b""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from solar.core.headers import NO_HEADERS, Block, Headers
 from solar.core.openai import Peek
@@ -10,7 +10,7 @@ from solar.core.paths import Endpoint, Found
 from solar.core.record import Record
 from solar.errors import SolarError
 
-_NOTHING_SEEN = Peek(None, False, None, False, None, None)
+_NOTHING_SEEN: Final = Peek(None, False, None, False, None, None)
 
 
 class Client(Protocol):

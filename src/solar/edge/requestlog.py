@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from solar.core.record import Record
 from solar.edge.lines import RequestLine
 from solar.edge.linewriter import BatchedLines
 
-_LEVELS = {"broken": logging.WARNING, "failed": logging.WARNING}
+_LEVELS: Final = {"broken": logging.WARNING, "failed": logging.WARNING}
 
 
 class RequestLog:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from solar.core.attempts import Outcome, after_replacement, died_unused
 from solar.core.backend import Backend
@@ -18,7 +18,7 @@ from solar.edge.outbox import Outbox
 from solar.edge.tasks import Tasks
 from solar.edge.transport import Failure, Sink, UpstreamRequest
 
-MAX_IDLE = 256  # kept connections per backend; those beyond are closed, none is refused
+MAX_IDLE: Final = 256  # kept connections per backend; those beyond are closed, none is refused
 
 
 class HttpUpstream:
