@@ -29,7 +29,7 @@ MODULES = {
     "core": "attempts breaker catalog dialects health load member openai queue record rest roster select stall",
     "edge": (
         "answering answers asgi attempt choosing connection exchange exposition frontdoor hall heads incoming lines "
-        "metrics outbox reader reception relay reply request requestlog upstream"
+        "metrics outbox passage reader reception relay reply request requestlog shortcut upstream"
     ),
 }
 

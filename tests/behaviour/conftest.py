@@ -17,9 +17,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "door" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("doors")
         names = marker.args if marker else DOORS
-        # What holds for uvicorn's own protocol has to hold for ours in its place.
+        # What holds for uvicorn's own protocol has to hold for ours beside it and in its place.
         if marker and "uvicorn" in names and not marker.kwargs.get("only"):
-            names = (*names, "front")
+            names = (*names, "asgi", "front")
         metafunc.parametrize("door", names)
 
 

@@ -15,10 +15,10 @@ import uvicorn
 from granian.constants import Interfaces
 from granian.server.embed import Server as Granian
 
-from solar.control.door import front_door
+from solar.control.door import asgi_door, front_door
 
 SERVERS = ("uvicorn", "hypercorn", "granian")  # where the router is a plain ASGI application
-DOORS = (*SERVERS, "front")  # and behind the door of `solar serve`
+DOORS = (*SERVERS, "asgi", "front")  # and behind the doors of `solar serve`
 STARTS_WITHIN = 5.0  # seconds
 
 
@@ -52,6 +52,10 @@ class Uvicorn(uvicorn.Server):
 
 async def _uvicorn(app: Any, sock: socket.socket, stop: asyncio.Event) -> None:
     await Uvicorn(app, stop, lifespan="on").serve(sockets=[sock])
+
+
+async def _asgi(app: Any, sock: socket.socket, stop: asyncio.Event) -> None:
+    await Uvicorn(app, stop, lifespan="on", http=asgi_door()).serve(sockets=[sock])
 
 
 async def _front(app: Any, sock: socket.socket, stop: asyncio.Event) -> None:
@@ -88,6 +92,7 @@ _SERVERS: dict[str, Callable[[Any, socket.socket, asyncio.Event], Any]] = {
     "uvicorn": _uvicorn,
     "hypercorn": _hypercorn,
     "granian": _granian,
+    "asgi": _asgi,
     "front": _front,
 }
 
