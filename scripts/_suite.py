@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import _agents
+import _compiled
 import _environment
 from _environment import ENGINE, MODEL, PROJECT, PYTHON, ROOT, TEST
 
@@ -36,12 +37,22 @@ def run(pytest_arguments: list[str], everything: bool) -> int:
         install_debian_packages()
         _agents.provide()
     failed = [name for name, command in CHECKS.items() if not passes(name, command)]
-    no_skip = ["--no-skip"] if everything else []
+    if everything:
+        pytest_arguments = ["--no-skip", *pytest_arguments]
     print("\n== pytest", flush=True)
-    code = subprocess.run([PYTHON, "-m", "pytest", *no_skip, *pytest_arguments], cwd=ROOT).returncode
+    if subprocess.run([PYTHON, "-m", "pytest", *pytest_arguments], cwd=ROOT).returncode != 0:
+        failed.append("pytest")
+    if everything and _compiled.run(pytest_arguments) != 0:
+        failed.append("pytest, compiled")
     if failed:
-        print(f"Failed before the tests: {', '.join(failed)}")
-    return code or (1 if failed else 0)
+        print(f"\nFailed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def run_compiled(pytest_arguments: list[str]) -> int:
+    """Only what runs against the compiled Solar."""
+    _environment.provide(TEST, PROJECT)
+    return _compiled.run(pytest_arguments)
 
 
 def passes(name: str, command: tuple[str, ...]) -> bool:

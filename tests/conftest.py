@@ -1,4 +1,7 @@
-"""What skipped and why, at the end of every run; with --no-skip a skipped test fails the run."""
+"""What skipped and why, at the end of every run; with --no-skip a skipped test fails the run.
+
+With --compiled it is the compiled Solar that runs, or nothing does.
+"""
 
 import signal
 from collections import defaultdict
@@ -7,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from solar.control.built import is_compiled
+
 HERE = Path(__file__).parent
 DOCKER = "docker"
 NEWER_PYTHON = "newer_python"
+INTERPRETED = "interpreted"
 MARKED = {"real": "real", "agents": "real", "docker": DOCKER}  # the tests of a folder bear its marker
 # What is not to be had on every machine: `--no-skip` lets these skip, and says so last.
 MAY_SKIP = {DOCKER: "Docker", NEWER_PYTHON: "The agent that needs a newer Python"}
@@ -21,21 +27,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail the run if a test skips, but for what cannot be had on every machine: scripts/test --all sets it",
     )
+    parser.addoption(
+        "--compiled",
+        action="store_true",
+        help="refuse to run without the compiled Solar: scripts/test --compiled sets it",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{DOCKER}: needs a Docker engine")
     config.addinivalue_line("markers", f"{NEWER_PYTHON}: needs an agent that Python 3.11 does not run")
+    if config.getoption("--compiled") and not is_compiled():
+        raise pytest.UsageError("the Solar that is imported here is not compiled: scripts/test --compiled brings one")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell has begun us in its background. What is started here would not hear an interrupt either.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         for folder, marker in MARKED.items():
             if HERE / folder in item.path.parents:
                 item.add_marker(marker)
+    if config.getoption("--compiled"):
+        left_out = [item for item in items if item.get_closest_marker(INTERPRETED)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:

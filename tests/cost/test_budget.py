@@ -17,6 +17,8 @@ if sys.platform != "linux":
 
 from counted import BUDGET, COMMAND, PROFILED, VERSION, Cost, Span, cost_of, from_text
 
+pytestmark = pytest.mark.interpreted("no profiler sees the calls of compiled code")
+
 SECONDS = 240  # then it hangs
 SLACK = 0.02  # on the Python that the budget was made with, where counts repeat to the call
 SLACK_ELSEWHERE = 0.10  # asyncio differs from one Python to the next

@@ -1,0 +1,75 @@
+"""What a wheel has compiled is what its sources say, and no other code runs beside it."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any
+
+from solar.control.built import is_compiled
+
+ROOT = Path(__file__).parent.parent
+# Bases that mypyc knows. A native class with any other crashes whoever looks at a weak reference to what it was.
+BASES = {"ABC", "Enum", "Generic", "NamedTuple", "Protocol", "Struct"}
+
+
+def said(name: str) -> Any:
+    """A constant of the build hook, read and not run: it needs what builds."""
+    hook = ast.parse((ROOT / "scripts/_compile.py").read_text(encoding="utf-8"))
+    (value,) = [
+        each.value for each in hook.body if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == name
+    ]
+    return ast.literal_eval(value)
+
+
+MODULES = {
+    ".".join(["solar", *([folder] if folder != "." else []), name])
+    for folder, names in said("MODULES").items()
+    for name in names.split()
+}
+SOURCES = {name: ROOT / "src" / f"{name.replace('.', '/')}.py" for name in MODULES}
+
+
+def classes() -> list[tuple[str, ast.ClassDef]]:
+    return [
+        (name, node)
+        for name, path in SOURCES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+
+
+def test_every_module_that_is_compiled_exists() -> None:
+    assert [name for name, path in SOURCES.items() if not path.exists()] == []
+
+
+def test_a_native_class_has_bases_that_are_native_or_known() -> None:
+    native = {node.name for _, node in classes()}
+    wrong = [
+        f"{module}: {node.name}({base})"
+        for module, node in classes()
+        if not node.decorator_list  # with one it stays a class of Python's
+        for base in (ast.unparse(each).partition("[")[0].rpartition(".")[2] for each in node.bases)
+        if base not in native | BASES
+    ]
+    assert wrong == []
+
+
+def test_it_is_compiled_with_what_the_tests_ran_with() -> None:
+    locked = (ROOT / "requirements/test.txt").read_text(encoding="utf-8")
+    needs = [re.sub(r"\[.*]", "", need) for need in said("NEEDS")]
+    assert [need for need in needs if f"\n{need} \\\n" not in locked] == []
+
+
+def test_all_of_them_are_compiled_or_none_is() -> None:
+    files = {name: importlib.import_module(name).__file__ or "" for name in MODULES}
+    compiled = {name for name, file in files.items() if file.endswith(tuple(EXTENSION_SUFFIXES))}
+    assert compiled == (MODULES if is_compiled() else set())
+
+
+def test_a_solar_that_is_started_is_compiled_if_this_one_is(tmp_path: Path) -> None:
+    told = subprocess.check_output([sys.executable, "-m", "solar", "--version"], cwd=tmp_path, text=True)
+    assert told.strip().endswith("(compiled)" if is_compiled() else "(interpreted)")
