@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 # The last three for their types. All as they were tried: a newer one is none the less what an installed Solar may use.
-NEEDS = ["mypy[mypyc]==2.4.1", "httptools==0.9.0", "msgspec==0.22.0", "prometheus-client==0.26.0"]
+NEEDS = ["mypy[mypyc]==2.4.1", "setuptools==84.2.1", "httptools==0.9.0", "msgspec==0.22.0", "prometheus-client==0.26.0"]
 
 # What the compiled modules import need not be compiled, nor be there: packages of extras are imported where it is.
 MYPY = ["--config-file=", "--follow-imports=silent", f"--cache-dir={os.devnull}"]
