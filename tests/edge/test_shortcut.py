@@ -119,7 +119,7 @@ def start(*headers: tuple[bytes, bytes], status: int = 200) -> dict[str, Any]:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
-def piece(data: bytes, *, more: bool = False) -> dict[str, Any]:
+def piece(data: bytes | bytearray, *, more: bool = False) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
@@ -147,6 +147,7 @@ SHORT = [
     says(start(), piece(b"x" * 100_000, more=True), piece(b"y" * 20_000)),
     says(start((b"content-length", b"120000")), piece(b"x" * 100_000, more=True), piece(b"y" * 20_000)),
     says(start(status=204), piece(b"")),
+    says(start((b"x-latin", b"\xe4\t,")), piece(bytearray(b"hello"))),
     says(start((b"connection", b"close"), LENGTH, status=404), piece(b"hello")),
 ]
 
@@ -393,6 +394,23 @@ async def test_a_server_that_has_no_more_patience_cuts_the_answer() -> None:
     assert not protocol.tasks
 
 
+async def test_what_was_written_leaves_before_the_connection_ends() -> None:
+    protocol, line = connected(Application(hello))
+    protocol.shared.outbox.write(line, b"the last words")
+    assert not line.written
+    protocol.eof_received()
+    assert line.written == b"the last words"
+
+
+async def test_a_connection_that_was_handed_on_is_not_ours_to_close() -> None:
+    protocol, line = connected(Application(hello))
+    connections = protocol._plain.connections
+    assert connections == {protocol}
+    line.protocol = "a WebSocket's"  # uvicorn gives it one while it reads
+    protocol.data_received(b"GET / HTTP/1.1\r\n\r\n")
+    assert not connections
+
+
 async def test_uvicorn_is_alone_where_it_does_not_fit() -> None:
     plain, _ = connected(Application(hello), door=HttpToolsProtocol)
     assert fits(plain)
@@ -402,8 +420,9 @@ async def test_uvicorn_is_alone_where_it_does_not_fit() -> None:
 
 
 async def test_uvicorn_is_alone_where_only_it_can_do_what_is_asked() -> None:
-    protocol, _ = connected(Application(hello), limit_concurrency=1)
-    assert isinstance(protocol, HttpToolsProtocol)
+    for setting in ({"limit_concurrency": 1}, {"reset_contextvars": True}):
+        protocol, _ = connected(Application(hello), **setting)
+        assert isinstance(protocol, HttpToolsProtocol)
     protocol, _ = connected(Application(hello))
     assert isinstance(protocol, Shortcut)
 

@@ -105,7 +105,7 @@ class AsgiDoor:
             # Nineteen digits are too many bytes for anyone; int() itself refuses some thousands of them.
             expected = int(declared[:19])
             reception.reserve(request, expected)
-        received = bytearray()  # one buffer: kept apart, pieces of a byte or two would take twenty times their size
+        received: bytearray | None = None  # kept apart, pieces of a byte or two would take twenty times their size
         size = 0
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # for the type checker: ASGI applications run in tasks
@@ -121,6 +121,8 @@ class AsgiDoor:
                     reception.reserve(request, size - request.reserved)
                 if not message.get("more_body", False):
                     break
+                if received is None:
+                    received = bytearray()
                 received += part
         except asyncio.CancelledError:
             if task in self._reading or task.uncancel():  # it was the server
@@ -132,7 +134,7 @@ class AsgiDoor:
             self._reading.pop(task, None)
         if expected is not None and size != expected:
             return None
-        return bytes(received + part) if received else part
+        return part if received is None else bytes(received + part)
 
     def _tick(self, now: float) -> None:
         for task in [task for task, since in self._reading.items() if now - since > BODY_SECONDS]:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from solar.edge.asgi import Message, Scope
     from solar.edge.shortcut import Shortcut
 
-# What may stand in no head: control characters, but for tabs and for the two that end a line.
-_CONTROLS: Final = bytes([*range(9), 11, 12, *range(14, 32), 127])
+# What may stand in no value of a header, control characters but for tabs, and what becomes of them here.
+_CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
+_CLEAN: Final = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _FRAMING: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 MOST_NAMES: Final = 256  # of headers that are known to be valid
@@ -114,7 +115,8 @@ class Passage:
         kind = message["type"]
         if kind == ("http.response.body" if self._begun else "http.response.start") and not self._over:
             if self._begun:
-                self._write_body(message.get("body", b""), message.get("more_body", False))
+                body = message.get("body", b"")
+                self._write_body(body if isinstance(body, bytes) else bytes(body), message.get("more_body", False))
             else:
                 self._write_head(message["status"], message.get("headers", ()))
         else:
@@ -124,6 +126,7 @@ class Passage:
         self._begun = True
         sized = False
         lines: list[bytes] = []
+        values: list[bytes] = []
         name: bytes
         value: bytes
         for name, value in headers:
@@ -137,20 +140,19 @@ class Passage:
                     if name == b"connection" and b"close" in value.lower():
                         self.keep_alive = False
                     continue  # how the answer is framed is said below
-            lines += (name, b": ", value, b"\r\n")
-        block = b"".join(lines)
-        count = len(lines) // 4
-        if (
-            block.count(b"\r") != count
-            or block.count(b"\n") != count
-            or len(block.translate(None, _CONTROLS)) < len(block)
-        ):
+            values.append(value)
+            lines.append(name)
+            lines.append(b": ")
+            lines.append(value)
+            lines.append(b"\r\n")
+        said = b"".join(values)
+        if said != said.translate(_CLEAN):
             raise RuntimeError("a header of the answer holds a control character")
         self._chunked = not sized and status not in (204, 304)
         framing = b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n"
         if not self.keep_alive:
             framing = b"connection: close\r\n" + framing
-        self._head = b"".join((status_line(status), self._way.shared.standing_headers(), block, framing))
+        self._head = b"".join([status_line(status), self._way.shared.standing_headers(), *lines, framing])
 
     def _write_body(self, body: bytes, more: bool) -> None:
         head, self._head = self._head, b""

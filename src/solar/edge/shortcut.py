@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 BEHIND: Final = 64 * 1024  # bytes that are read while a request is being answered
 
 _OF_PLAIN: Final = (
-    "_unset_keepalive_if_required", "app", "app_state", "client", "connections", "cycle", "pipeline", "scheme", "scope",
-    "server", "server_state", "shutdown", "tasks", "timeout_keep_alive",
+    "_unset_keepalive_if_required", "app", "app_state", "client", "config", "connections", "cycle", "pipeline",
+    "scheme", "scope", "server", "server_state", "shutdown", "tasks", "timeout_keep_alive",
 )  # fmt: skip
 _OF_CYCLE: Final = ("keep_alive", "more_body", "response_complete", "scope", "waiting_for_100_continue")
 _OF_STATE: Final = ("default_headers", "total_requests")
@@ -259,6 +259,7 @@ def fits(plain: Any) -> bool:
         and all(hasattr(plain.server_state, name) for name in _OF_STATE)
         and getattr(plain, "limit_concurrency", None) is None
         and not getattr(plain, "access_log", False)
+        and not getattr(plain.config, "reset_contextvars", False)
     )
 
 
