@@ -72,16 +72,17 @@ class Exchange(Choosing):
             self._first_sent_at = now
         self._state = WAITING
         self._watch = None
-        record.sent_at = now
         record.attempts = self.attempts.count
         record.backend = backend.id
         record.resolved = pick.candidate.model
         record.session_broken = pick.session_broken
         record.weighed = pick.weighed.bounded(pick.candidate)
+        request = attempt.request(self.request)
+        attempt.sent_at = attempt.moved_at = record.sent_at = relay.clock()  # what came before was our own part
         if (hook := relay.hooks.on_routed) is not None:
             relay.tell(hook, record)
         upstream = backend.upstream if backend.upstream is not None else relay.upstream
-        call = upstream.send(attempt.request(self.request), self)
+        call = upstream.send(request, self)
         # A transport may answer before `send` returns; then this attempt, or the whole exchange, is over already.
         if self._attempt is attempt and self._state in (WAITING, HOLDING, ANSWERING):
             attempt.call = call
