@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import json
 
 from asgi_call import CHAT, post, routed
@@ -67,3 +68,20 @@ async def test_what_is_remembered_of_heads_is_bounded() -> None:
         for number in range(MOST + 2):
             await post(router, b"{", headers=[("x-number", str(number))])
         assert known(router) == 2
+
+
+async def test_a_request_that_is_over_is_out_of_memory_at_once() -> None:
+    async with FakeBackend(models=["m"]) as fake, routed(fake) as router:
+        await post(router)
+        gc.collect()
+        gc.disable()
+        try:
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            await post(router)
+            gc.collect()
+            left = {type(thing).__name__ for thing in gc.garbage}
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+        assert left.isdisjoint({"AsgiClient", "Exchange", "ClientRequest", "Attempt"})

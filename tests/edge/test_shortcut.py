@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -300,6 +301,25 @@ async def test_the_application_hears_that_its_client_has_left() -> None:
     await until(lambda: app.ended == 2)
     assert protocol.tasks == protocol._plain.connections == set()
     assert line.written == b""
+
+
+async def test_a_request_that_is_over_is_out_of_memory_at_once() -> None:
+    app = Application(hello)
+    protocol, _ = await knowing(app)
+    gc.collect()
+    gc.disable()
+    try:
+        protocol.data_received(post(b"again"))
+        await until(lambda: app.ended == 2)
+        await settle()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = {type(thing).__name__ for thing in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert left.isdisjoint({"Passage", "Task", "_asyncio.Task"})
 
 
 async def test_too_much_that_comes_during_an_answer_is_left_in_the_kernel() -> None:

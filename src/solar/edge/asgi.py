@@ -77,6 +77,7 @@ class AsgiDoor:
             if client.watching is not None:
                 client.watching.cancel()
             exchange.client_gone()  # cancelled by the server, or nothing at all when it is over
+            client.exchange = None  # it knows us, and what knows itself stays in memory until it is searched for
 
     def _ask(self, scope: Scope) -> tuple[Asked, bytes | None]:
         """What a head means, remembered where the next one will say the same; and the body's length, as it says."""
