@@ -452,5 +452,10 @@ async def test_requests_of_a_uvicorn_that_does_not_fit_take_the_long_way() -> No
     protocol, _ = connected(app)
     protocol.data_received(post(b"first"))
     assert fits_cycle(protocol._plain.cycle)
+    await until(lambda: app.ended)
+    await settle()
     del protocol._plain.cycle.waiting_for_100_continue
     assert not fits_cycle(protocol._plain.cycle)
+    protocol.data_received(post(b"again"))
+    assert not protocol._ours
+    await until(lambda: app.ended == 2)

@@ -171,7 +171,7 @@ class Shortcut:
         cycle = plain.cycle
         if cycle is None:
             self._ours = plain.scope is None
-        else:
+        elif fits_cycle(cycle):
             over = cycle.response_complete and not cycle.more_body and not plain.pipeline
             self._ours = over and cycle.scope is plain.scope
         if self._ours:
