@@ -10,7 +10,8 @@ from pathlib import Path
 from solar.control.built import is_compiled
 
 ROOT = Path(__file__).parent.parent
-# Bases that mypyc knows. A native class with any other crashes whoever looks at a weak reference to what it was.
+# Bases whose objects nobody refers to weakly. An object of a native class with a base of Python's ends without telling:
+# whoever then looks at a weak reference to it reads memory that is gone.
 BASES = {"ABC", "Enum", "Generic", "NamedTuple", "Protocol", "Struct"}
 
 
