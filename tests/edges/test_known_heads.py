@@ -389,6 +389,7 @@ pieces_of_heads = st.lists(
 @example(b"A\r\nContent-Length: 12\r\n\r\n", b"A\r\nContent-Length: 1234567890123456\r\n\r\n")
 @example(b"A\r\nContent-Length: 12\r\n\r\n", b"A\r\nContent-Length: \r\n\r\n")
 @example(b"A\r\nContent-Length: 12\r\n\r\n", b"A\r\nContent-Length: 12")
+@example(b"A\r\nContent-Length: 12\r\n\r\n", b"A\r\nContent-Length: ")
 def test_what_was_said_last_is_found_where_the_search_would_find_it(first: bytes, second: bytes) -> None:
     known: KnownHeads[Key, tuple[Key, str]] = KnownHeads()
     if (seen := cut(first)) is not None:

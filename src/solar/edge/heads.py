@@ -87,9 +87,10 @@ class Heads(Generic[T]):
             if data.startswith(before):
                 first = len(before)
                 last = data.find(b"\r\n", first, first + MOST_DIGITS + 2)
-                digits = data[first:last]
-                if digits.isdigit() and data.startswith(behind, last):
-                    return meaning, int(digits), last + len(behind)
+                if last > first:  # mypyc's slices fail where they would end before they begin
+                    digits = data[first:last]
+                    if digits.isdigit() and data.startswith(behind, last):
+                        return meaning, int(digits), last + len(behind)
         seen = cut(data)
         if seen is None:
             self.key = None
