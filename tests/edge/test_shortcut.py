@@ -257,6 +257,34 @@ async def test_a_head_does_not_mean_what_came_behind_its_request() -> None:
     assert [scope["path"] for scope, _ in app.asked] == ["/v1/a b", "/other", "/v1/a b"]
 
 
+async def test_the_rest_of_a_head_is_no_request_whatever_it_looks_like() -> None:
+    app = Application(hello)
+    protocol, _ = await knowing(app)
+    protocol.data_received(b"POST /x HTTP/1.1\r\nX-Rest: ")
+    protocol.data_received(post(b"a known request"))
+    await until(lambda: app.ended == 2)
+    assert app.asked[1][0]["path"] == "/x"
+
+
+async def test_the_rest_of_a_body_that_nobody_read_is_no_request_whatever_it_looks_like() -> None:
+    asked: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
+        await hello(receive, send)
+
+    protocol, line = connected(app)
+    protocol.data_received(post(b"first"))
+    await settle()
+    inner = post(b"a known request")
+    protocol.data_received(b"POST /x HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(inner))
+    await settle()
+    assert line.written.count(b"HTTP/1.1 200 OK") == 2
+    protocol.data_received(inner)
+    await settle()
+    assert asked == ["/v1/a b", "/x"]
+
+
 @pytest.mark.parametrize("size", [1, 7, 90])
 async def test_a_request_in_pieces_is_answered_like_a_whole_one(size: int) -> None:
     app = Application(hello)
