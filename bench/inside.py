@@ -26,12 +26,12 @@ from typing import Any
 
 from solar.core.backend import Backend
 from solar.edge import exchange
-from solar.edge.connection import Connection
+from solar.edge.connection import Connection, key_of
 from solar.edge.frontdoor import FrontDoor
 from solar.edge.hall import Hall
 from solar.edge.linewriter import BatchedLines
 from solar.edge.tasks import Tasks
-from solar.edge.upstream import HttpUpstream, key_of
+from solar.edge.upstream import HttpUpstream
 from solar.router import Router
 
 STAGES = {

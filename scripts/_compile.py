@@ -28,8 +28,8 @@ MODULES = {
     ".": "sse",
     "core": "attempts breaker catalog dialects health load member openai queue record rest roster select stall",
     "edge": (
-        "answering answers asgi attempt choosing connection exchange exposition frontdoor hall heads incoming lines "
-        "metrics outbox passage reader reception relay reply request requestlog shortcut upstream"
+        "answering answers attempt choosing connection exchange exposition frontdoor hall heads incoming lines "
+        "metrics outbox reader reception relay reply request requestlog shortcut upstream"
     ),
 }
 

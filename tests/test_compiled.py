@@ -52,6 +52,28 @@ def test_a_native_class_has_bases_that_are_native_or_known() -> None:
     assert wrong == []
 
 
+def test_nothing_that_awaits_is_compiled() -> None:
+    """From Python 3.12 on a compiled coroutine warns whenever what it awaits fails, and where warnings are errors it
+    fails with that warning instead."""
+    waits = (ast.Await, ast.AsyncFor, ast.AsyncWith)
+    trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
+    assert [name for name, tree in trees.items() if any(isinstance(node, waits) for node in ast.walk(tree))] == []
+
+
+def test_no_class_that_is_compiled_is_decoded_by() -> None:
+    """Of the types that a class of msgspec names, a compiled one keeps nothing that could be read when it runs."""
+    native = {node.name for _, node in classes()}
+    used = [
+        argument.id
+        for path in SOURCES.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("Decoder", "convert", "decode")
+        for argument in (*node.args, *(keyword.value for keyword in node.keywords))
+        if isinstance(argument, ast.Name)
+    ]
+    assert native.isdisjoint(used)
+
+
 def test_all_of_them_are_compiled_or_none_is() -> None:
     files = {name: importlib.import_module(name).__file__ or "" for name in MODULES}
     compiled = {name for name, file in files.items() if file.endswith(tuple(EXTENSION_SUFFIXES))}

@@ -159,9 +159,11 @@ class Router(Hooks):
             return
         running.relay.stopping = True
         try:
-            if not await running.relay.drained(self._drain_seconds):
-                running.relay.shut()
-                await asyncio.sleep(0)  # let the doors write the last events
+            async with asyncio.timeout(self._drain_seconds):
+                await running.relay.drained()
+        except TimeoutError:
+            running.relay.shut()
+            await asyncio.sleep(0)  # let the doors write the last events
         finally:  # also where whoever stops us has lost patience: nothing may live on
             running.relay.shut()
             self._running = None

@@ -14,10 +14,10 @@ from test_upstream import BODY, Pool, Wire
 
 from solar.core.backend import Backend
 from solar.core.headers import AnswerHeaders, Headers
-from solar.edge.connection import Connection
+from solar.edge.connection import Connection, key_of
 from solar.edge.heads import LONGEST, MOST
 from solar.edge.transport import Failure, UpstreamRequest
-from solar.edge.upstream import HttpCall, key_of
+from solar.edge.upstream import HttpCall
 
 Framed = Callable[[bytes], bytes]  # a body, and the answer around it
 

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from solar.core.attempts import Outcome
 from solar.core.backend import Backend
 from solar.core.headers import Headers
-from solar.edge.connection import Connection
+from solar.edge.connection import Connection, key_of
 from solar.edge.tasks import Tasks
 from solar.edge.transport import Failure, UpstreamRequest
-from solar.edge.upstream import MAX_IDLE, FreshUpstream, HttpUpstream, key_of
+from solar.edge.upstream import MAX_IDLE, FreshUpstream, HttpUpstream
 from solar.testing import FakeBackend, faults
 
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'

@@ -11,9 +11,10 @@ import msgspec
 
 from solar.core.attempts import Outcome
 from solar.core.backend import Backend, Origin
+from solar.edge.connection import key_of
 from solar.edge.fetch import Answer, FetchFailed, fetch
 from solar.edge.probe import HEALTH_PATHS, probe
-from solar.edge.upstream import HttpUpstream, key_of
+from solar.edge.upstream import HttpUpstream
 
 TIMEOUT = 5.0  # seconds for each question
 _SLOTS = (

@@ -14,7 +14,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from msgspec import structs
 
 from solar.core.attempts import Outcome
-from solar.core.backend import Origin
+from solar.core.backend import Backend, Origin
 from solar.core.headers import AnswerHeaders, Headers, wire_of
 from solar.edge.heads import Heads, Key, line_and_host
 
@@ -39,6 +39,11 @@ class PoolKey(NamedTuple):
     origin: Origin
     ca_file: str | None
     verify: bool
+
+
+def key_of(backend: Backend) -> PoolKey:
+    """The pool that a backend's connections belong to."""
+    return PoolKey(backend.origin, backend.ca_file, backend.verify)
 
 
 class AnswerHead(NamedTuple):

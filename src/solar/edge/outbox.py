@@ -8,11 +8,23 @@ Where turns have one write each there is nothing to gather, and most of them go 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterable
 from typing import Any, Final
 
 AT_ONCE: Final = 15  # writes at most that do not wait, after turns that had only one each
 AT_MOST: Final = 256 * 1024  # bytes that wait: more leave the processor's cache, and go past a client that is slow
+
+
+# In some versions `writelines` of asyncio's own transports never asks its protocol to pause (python/cpython#127655).
+_JOINS: Final = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
+
+
+def _send(transport: asyncio.Transport, parts: tuple[bytes, ...]) -> None:
+    if _JOINS:
+        transport.write(b"".join(parts))
+    else:
+        transport.writelines(parts)
 
 
 class Outbox:
@@ -34,7 +46,7 @@ class Outbox:
         waiting = self._waiting
         if self._at_once and not more:
             self._at_once -= 1
-            transport.writelines(waiting.pop(transport) + parts if transport in waiting else parts)
+            _send(transport, waiting.pop(transport) + parts if transport in waiting else parts)
             return
         if not waiting:
             asyncio.get_running_loop().call_soon(self.end_turn)
@@ -49,7 +61,7 @@ class Outbox:
         """Write what waits for this one: it is about to be closed, and would refuse it later."""
         parts = self._waiting.pop(transport, None)
         if parts is not None and not transport.is_closing():
-            transport.writelines(parts)
+            _send(transport, parts)
 
     def end_turn(self) -> None:
         """Write all that waits."""
@@ -63,7 +75,7 @@ class Outbox:
         self._size = 0
         for transport, parts in waiting.items():
             if not transport.is_closing():
-                transport.writelines(parts)
+                _send(transport, parts)
 
 
 class Gathered:

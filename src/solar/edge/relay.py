@@ -130,18 +130,14 @@ class Relay:
         except Exception as error:  # noqa: BLE001  # foreign code: whatever it raises, the request goes on
             self._log.error("hook failed request=%s hook=%r", record.id, hook, exc_info=error)
 
-    async def drained(self, seconds: float) -> bool:
-        """Wait until no exchange is open; False when that took longer than `seconds`."""
-        if not self.open:
-            return True
+    def drained(self) -> asyncio.Future[None]:
+        """Done once no exchange is open."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._idle.append(waiter)
-        try:
-            async with asyncio.timeout(seconds):
-                await waiter
-        except TimeoutError:
-            return False
-        return True
+        if self.open:
+            self._idle.append(waiter)
+        else:
+            waiter.set_result(None)
+        return waiter
 
     # --- time
 

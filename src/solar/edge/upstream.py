@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from solar.core.attempts import Outcome, after_replacement, died_unused
 from solar.core.backend import Backend
-from solar.edge.connection import AnswerHead, Connection, PoolKey
+from solar.edge.connecting import connect
+from solar.edge.connection import AnswerHead, Connection, PoolKey, key_of
 from solar.edge.heads import Key, KnownHeads
 from solar.edge.outbox import Outbox
 from solar.edge.tasks import Tasks
@@ -113,18 +114,13 @@ class HttpUpstream:
 
     def spawn(self, call: HttpCall) -> asyncio.Task[Any]:
         """Open a connection for `call` in the background."""
-        return self._tasks.spawn(call.open(), f"connect {call.request.backend.id}")
+        return self._tasks.spawn(connect(self, call), f"connect {call.request.backend.id}")
 
     async def close(self) -> None:
         """Close every connection, those in use too."""
         for connection in list(self._open):
             connection.transport.abort()
         self._idle.clear()
-
-
-def key_of(backend: Backend) -> PoolKey:
-    """The pool that a backend's connections belong to."""
-    return PoolKey(backend.origin, backend.ca_file, backend.verify)
 
 
 class FreshUpstream:
@@ -161,27 +157,13 @@ class HttpCall:
         """Open a new connection for this request."""
         self._connecting = self._pool.spawn(self)
 
-    async def open(self) -> None:
-        """Connect, then send; whatever prevents it is reported as an outcome."""
-        backend = self.request.backend
-        key = key_of(backend)
-        origin = backend.origin
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self.request.connect_timeout):
-                context = self._pool.context(key)
-                _, connection = await loop.create_connection(  # type: ignore[type-var]  # a protocol but for its base
-                    lambda: Connection(self._pool, key), origin.hostname, origin.port, ssl=context
-                )
-        except TimeoutError:
-            return self.fail(Outcome.CONNECT_TIMEOUT, f"no connection to {origin.authority} in time")
-        except (OSError, UnicodeError) as error:
-            return self.fail(Outcome.REFUSED, f"no connection to {origin.authority}: {error}")
+    def connected(self, connection: Connection) -> None:
+        """The new connection stands."""
         self._connecting = None
         if self.sink is None:
             connection.transport.abort()
-            return None
-        return self.begin(connection, reused=False)
+        else:
+            self.begin(connection, reused=False)
 
     def begin(self, connection: Connection, *, reused: bool) -> None:
         """Send the request on `connection`."""
