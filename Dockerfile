@@ -2,8 +2,8 @@
 #
 # BUILDER is any image with Python 3.11 or newer, pip and a shell; if it has a C compiler too, what each request passes
 # through is compiled. BASE has the same Python at the same path, and is what runs. SOLAR_COMPILE is 1 to insist on a
-# compiler, or 0 to leave it. The other arguments are pip's own: an index of yours, or, to build without any, a folder of
-# wheels (in BUILDER, or wheels/ in this checkout):
+# compiler, or 0 to do without. The other arguments are pip's own: an index of yours, or, to build without any, a folder of
+# wheels (in BUILDER, or wheels/ in this checkout), for what compiles too if that is wanted:
 #   docker build --build-arg BUILDER=my/python --build-arg BASE=my/python --build-arg PIP_NO_INDEX=1 \
 #     --build-arg PIP_FIND_LINKS=wheels -t solar .
 ARG BUILDER=python:3.13

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from solar import Backend
+from solar.core.decision import Pick
 from solar.core.load import Slot
-from solar.core.roster import Pick, Roster, RosterOptions
+from solar.core.roster import Roster, RosterOptions
 from solar.core.select import Candidate, Policy
 
 MODELS = {f"{letter}-{size}b": float(size) for size in (3, 8, 14, 32, 70) for letter in "wxyz"}

@@ -16,7 +16,8 @@ import tracemalloc
 from collections.abc import Callable
 
 from solar import Backend
-from solar.core.roster import Pick, Roster, RosterOptions
+from solar.core.decision import Pick
+from solar.core.roster import Roster, RosterOptions
 
 SIZES = (10, 100, 1_000, 10_000)
 NOW = 1.0

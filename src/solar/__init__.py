@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from solar.core.attempts import Outcome
 from solar.core.backend import Backend, Model, Timeouts
+from solar.core.decision import Considered
 from solar.core.explain import Explanation
-from solar.core.select import Candidate, Considered, Policy, rank
+from solar.core.select import Candidate, Policy, rank
 from solar.discovery.base import BackendFound, BackendLost, BackendsListed, Change, Discoverer
 from solar.discovery.sighting import Sighting
 from solar.edge.transport import Call, Failure, Sink, Upstream, UpstreamRequest

@@ -90,6 +90,13 @@ class Router(Hooks):
             raise InvalidSettings(f"prefix_fallback must be 'off', 'unique' or 'first'; got {prefix_fallback!r}")
         if isinstance(api_keys, str):
             raise InvalidSettings("api_keys is a list of keys, not one string")
+        whole = {"queue_limit": queue_limit, "max_body": max_body, "max_buffered_bytes": max_buffered_bytes}
+        for name, number in whole.items():
+            if not _is(int, number):
+                raise InvalidSettings(f"{name} must be a whole number; got {number!r}")
+        for name, seconds in {"queue_seconds": queue_seconds, "keepalive_seconds": keepalive_seconds}.items():
+            if not _is((int, float), seconds):
+                raise InvalidSettings(f"{name} must be a number of seconds; got {seconds!r}")
         super().__init__()
         self._log = logger if logger is not None else logging.getLogger("solar")
         self._sessions = _session_places(session_affinity)
@@ -107,9 +114,9 @@ class Router(Hooks):
             )
         )
         self._options = RelayOptions(
-            hold_while_loading=hold_while_loading,
+            hold_while_loading=bool(hold_while_loading),
             keepalive_seconds=keepalive_seconds,
-            keepalive_while_waiting=keepalive_while_waiting,
+            keepalive_while_waiting=bool(keepalive_while_waiting),
             max_body=max_body,
             max_buffered_bytes=max_buffered_bytes,
         )
@@ -362,6 +369,11 @@ def _status(member: Member, now: float) -> BackendStatus:
 
 def _from(source: str, backend: Backend) -> Backend:
     return backend if backend.source == source else replace(backend, source=source)
+
+
+def _is(kind: type | tuple[type, ...], value: object) -> bool:
+    """Whether it is what it is annotated to be: compiled code would stumble over it later, far from its name."""
+    return isinstance(value, kind)
 
 
 def _session_places(chosen: bool | Sequence[str]) -> frozenset[str]:

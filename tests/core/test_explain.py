@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solar.core.backend import Backend
+from solar.core.decision import Pick
 from solar.core.explain import Explanation, explain
-from solar.core.roster import Pick, Roster, RosterOptions
+from solar.core.roster import Roster, RosterOptions
 from solar.core.select import Candidate
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solar.core.multipart import peek_multipart
-from solar.core.openai import Peek, splice
+from solar.core.openai import splice
+from solar.core.peek import Peek
 from solar.errors import InvalidRequest
 
 TYPE = "multipart/form-data; boundary=b0undary"

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solar.core import openai
-from solar.core.openai import MAX_FIELDS, Peek, error_body, model_object, models_body, peek, splice
+from solar.core.openai import MAX_FIELDS, error_body, model_object, models_body, peek, splice
+from solar.core.peek import Peek
 from solar.errors import InvalidRequest
 
 # White space after the object changes nothing but the length, which decides how a body is read.

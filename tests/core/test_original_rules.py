@@ -7,7 +7,8 @@ import pytest
 
 from solar.core.backend import Backend
 from solar.core.catalog import PrefixFallback
-from solar.core.roster import Pick, Roster, RosterOptions
+from solar.core.decision import Pick
+from solar.core.roster import Roster, RosterOptions
 from solar.core.size import size_of
 from solar.wire.address import agent_url, instance_url
 

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 from solar.core.affinity import order
 from solar.core.backend import Backend, Model
 from solar.core.catalog import Route
+from solar.core.decision import Pick
 from solar.core.member import Member
 from solar.core.queue import WaitingRoom
-from solar.core.roster import Pick, Refusal, Roster, RosterOptions
+from solar.core.roster import Refusal, Roster, RosterOptions
 from solar.core.select import Candidate
 
 

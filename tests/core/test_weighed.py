@@ -1,7 +1,8 @@
 import pytest
 
 from solar.core.backend import Backend
-from solar.core.roster import Pick, Roster, RosterOptions
+from solar.core.decision import Pick
+from solar.core.roster import Roster, RosterOptions
 
 
 def pick_among(number: int, *, busy: int) -> Pick:

@@ -1,10 +1,14 @@
 import asyncio
 import gc
 import json
+from typing import Any
+
+import pytest
 
 from asgi_call import CHAT, post, routed
 from solar import Backend, Router
 from solar.edge.heads import LONGEST, MOST
+from solar.errors import InvalidSettings
 from solar.testing import FakeBackend, faults
 
 BODY = b'{"model":"m","stream":true,"messages":[]}'
@@ -85,3 +89,35 @@ async def test_a_request_that_is_over_is_out_of_memory_at_once() -> None:
             gc.garbage.clear()
             gc.enable()
         assert left.isdisjoint({"AsgiClient", "Exchange", "ClientRequest", "Attempt"})
+
+
+async def test_a_body_may_come_as_whatever_holds_bytes() -> None:
+    said = json.dumps({"model": "m", "messages": []}).encode()
+    for kind in (bytearray, memoryview):
+        async with FakeBackend(models=["m"]) as fake, routed(fake) as router:
+            messages = [{"type": "http.request", "body": kind(said)}]
+            sent: list[dict[str, object]] = []
+
+            async def receive(messages: list[dict[str, object]] = messages) -> dict[str, object]:
+                return messages.pop()
+
+            async def send(message: dict[str, object], sent: list[dict[str, object]] = sent) -> None:
+                sent.append(message)
+
+            scope = {"type": "http", "method": "POST", "path": CHAT, "headers": [], "query_string": b""}
+            await router(scope, receive, send)
+            assert sent[0]["status"] == 200
+            assert fake.inference[-1].body == said
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"max_body": 1e6}, "max_body must be a whole number"),
+        ({"queue_limit": None}, "queue_limit must be a whole number"),
+        ({"keepalive_seconds": None}, "keepalive_seconds must be a number of seconds"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_at_once(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidSettings, match=said):
+        Router(**wrong)

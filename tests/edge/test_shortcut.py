@@ -487,3 +487,21 @@ async def test_requests_of_a_uvicorn_that_does_not_fit_take_the_long_way() -> No
     protocol.data_received(post(b"again"))
     assert not protocol._ours
     await until(lambda: app.ended == 2)
+
+
+async def test_two_lengths_in_one_answer_are_none() -> None:
+    app = Application(hello)
+    protocol, line = await knowing(app)
+    app._answer = says(start((b"content-length", b"5"), (b"content-length", b"2")), piece(b"hi"))
+    protocol.data_received(post(b"second"))
+    await settle()
+    assert line.over
+
+
+async def test_behind_a_connection_that_closes_no_request_begins() -> None:
+    app = Application(hello)
+    protocol, line = await knowing(app)
+    protocol.data_received(post(b"second") + post(b"third"))
+    line.over = True
+    await settle()
+    assert [body for _, body in app.asked] == [b"first", b"second"]

@@ -17,7 +17,8 @@ from solar.control.app import allow_files
 from solar.control.fleet import Fleet
 from solar.control.fleet.hosts import Pace
 from solar.core.backend import Backend
-from solar.core.roster import Pick, Roster, RosterOptions
+from solar.core.decision import Pick
+from solar.core.roster import Roster, RosterOptions
 from solar.store import Host
 from solar.testing import FakeAgent
 

@@ -19,9 +19,9 @@ from msgspec import UNSET
 
 from solar.control.fleet import HostView
 from solar.control.fleet.view import What
+from solar.core.decision import Weighed
 from solar.core.paths import ENDPOINTS
 from solar.core.record import Record
-from solar.core.select import Weighed
 from solar.errors import InvalidRequest
 from solar.store import Candidate, Happened, RequestSummary, Row, Status, Store, Trail, Try
 from solar.store import iso as written_out

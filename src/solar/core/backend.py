@@ -144,8 +144,11 @@ class Backend:
             raise self._wrong("type", f"one of {', '.join(BACKEND_TYPES)}", self.type)
         if not 0 < self.weight < float("inf"):
             raise self._wrong("weight", "a number above 0 (1 is the usual host, 2 one twice as strong)", self.weight)
-        if self.max_in_flight is not None and self.max_in_flight < 1:
-            raise self._wrong("max_in_flight", "at least 1, or absent for no limit", self.max_in_flight)
+        most = self.max_in_flight
+        if most is not None and (not _whole(most) or most < 1):
+            raise self._wrong("max_in_flight", "a whole number of at least 1, or absent for no limit", most)
+        if not _whole(self.priority):
+            raise self._wrong("priority", "a whole number (0 is used first)", self.priority)
         if self.cancel not in ("cancel", "drain"):
             raise self._wrong("cancel", "'cancel' or 'drain'", self.cancel)
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
@@ -165,6 +168,10 @@ class Backend:
     def timeouts_for(self, model: str) -> Timeouts:
         """The limits for the backend's own `model`."""
         return self.model_timeouts.get(model, self.timeouts) if self.model_timeouts else self.timeouts
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, int)
 
 
 def parse_url(url: str, who: str) -> tuple[Origin, str]:

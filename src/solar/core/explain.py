@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from solar.core.catalog import Catalog, Route, canonical
+from solar.core.decision import Considered, Pick
 from solar.core.paths import locate
-from solar.core.roster import Pick, Roster
-from solar.core.select import Considered
+from solar.core.roster import Roster
 
 Found = Literal["exact", "alias", "prefix", "default", "nowhere"]
 

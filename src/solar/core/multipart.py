@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from solar.core.openai import MAX_MODEL_NAME, Peek, check_model_name
+from solar.core.openai import MAX_MODEL_NAME, check_model_name
+from solar.core.peek import Peek
 from solar.errors import InvalidRequest
 
 MAX_PARTS = 1000

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from solar.core.peek import Peek
 from solar.errors import InvalidRequest
 
 MAX_MODEL_NAME: Final = 512  # characters
@@ -20,17 +21,6 @@ MAX_FIELDS = 1000  # top-level fields of a JSON body
 _SHORT: Final = 1_024  # bytes; up to this, searching the whole body costs less than taking it apart
 _SMALL = 65_536  # bytes; a body up to this has too few fields to fill the memory with
 _LAST_SECOND = 253_402_300_799  # of the year 9999: what RFC 3339 can still write
-
-
-class Peek(msgspec.Struct, frozen=True, gc=False):
-    """What routing needs to know of a request body; the body itself stays as it came."""
-
-    model: str | None  # as the client wrote it, "" included; None where it names none
-    stream: bool
-    span: tuple[int, int] | None  # where the model's value stands in the body, quotes included
-    quoted: bool  # True where the value is a JSON string, False where it is bare text of a form
-    user: str | None
-    prompt_cache_key: str | None
 
 
 class _Key:

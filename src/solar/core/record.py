@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from solar.core.select import NOBODY, Considered, Weighed
+from solar.core.decision import NOBODY, Considered, Weighed
 
 End = Literal[
     "success",  # answered below 400, to its end

@@ -9,19 +9,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
-import msgspec
-
 from solar.core.affinity import order
 from solar.core.attempts import RetryBudget
 from solar.core.backend import Backend, Model
 from solar.core.breaker import Breaker
 from solar.core.catalog import Catalog, PrefixFallback, Route
+from solar.core.decision import NOBODY, Pick, Unavailable, Weighed, returns
 from solar.core.health import Health
 from solar.core.load import HostLoad
 from solar.core.member import Member
 from solar.core.queue import WaitingRoom
 from solar.core.rest import Rests
-from solar.core.select import NOBODY, Candidate, Policy, Unavailable, Weighed, rank, returns
+from solar.core.select import Candidate, Policy, rank
 from solar.core.sources import Sources
 from solar.core.stall import StallWatch
 
@@ -34,14 +33,6 @@ class Waiter(Protocol):
     def place_freed(self) -> bool:
         """Try again; True when it left the queue, by taking the place or by giving up."""
         ...
-
-
-class Pick(msgspec.Struct, frozen=True, gc=False):
-    """A decision to send."""
-
-    candidate: Candidate
-    session_broken: bool  # the session's own backend could not be used
-    weighed: Weighed
 
 
 class Refusal(NamedTuple):

@@ -116,7 +116,7 @@ class AsgiDoor:
                 message = await receive()
                 if message["type"] != "http.request":
                     return None
-                part: bytes = message.get("body", b"")
+                part = bytes(message.get("body", b""))  # some servers give a bytearray
                 size += len(part)
                 if size > request.reserved:
                     reception.reserve(request, size - request.reserved)

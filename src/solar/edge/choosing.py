@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from solar.core.attempts import Outcome
+from solar.core.decision import Pick
 from solar.core.health import says_loading
-from solar.core.roster import RETRY_AFTER_LOADING, Pick, Refusal
+from solar.core.roster import RETRY_AFTER_LOADING, Refusal
 from solar.edge import answers
 from solar.edge.answering import QUEUED, Answering
 from solar.edge.attempt import Attempt

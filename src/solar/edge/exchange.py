@@ -23,7 +23,7 @@ from solar.errors import UpstreamFailed
 from solar.sse import Watch
 
 if TYPE_CHECKING:
-    from solar.core.roster import Pick
+    from solar.core.decision import Pick
 
 LINGERS = 1.0  # seconds that a backend may take to end a stream whose client has left at its end
 

@@ -106,7 +106,7 @@ def text_of(record: Record) -> str:
 
 def _ms(seconds: float) -> str:
     """Milliseconds, with one digit behind the point."""
-    return _tenths(int(seconds * 10_000 + 0.5))
+    return _tenths(int(max(0.0, seconds) * 10_000 + 0.5))
 
 
 # Short times come again and again, and writing a float is dear.

@@ -60,6 +60,7 @@ class Passage:
     def _end_early(self) -> None:
         self._over = True
         if not self._way.lost and not self._begun:
+            _log.error("the application ended without an answer")
             text = b"content-type: text/plain; charset=utf-8\r\ncontent-length: 21\r\nconnection: close\r\n\r\n"
             standing = self._way.shared.standing_headers()
             self._way.write(b"".join([status_line(500), standing, text, b"Internal Server Error"]))
@@ -134,6 +135,8 @@ class Passage:
                 name = _valid(name)
             if name in _FRAMING:
                 if name == b"content-length":
+                    if sized:
+                        raise RuntimeError("the answer has two Content-Lengths")
                     self._left = int(value)
                     sized = True
                 else:

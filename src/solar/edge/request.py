@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple, Protocol
 
 from solar.core.headers import NO_HEADERS, Block, Headers
-from solar.core.openai import Peek
 from solar.core.paths import Endpoint, Found
+from solar.core.peek import Peek
 from solar.core.record import Record
 from solar.errors import SolarError
 

@@ -224,7 +224,7 @@ class Shortcut:
         """The answer is complete; where the connection shall not be kept, it is cut behind what was written of it."""
         self._passage = None
         self.shared.state.total_requests += 1
-        if self.lost:
+        if self.lost or self.transport.is_closing():
             return
         if not keep:
             self._gathered.close()
