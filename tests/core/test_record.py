@@ -1,4 +1,7 @@
-from solar.core.record import Record, Try
+from copy import copy
+
+from solar.core.decision import NOBODY, Try
+from solar.core.record import Record
 
 
 def record() -> Record:
@@ -38,3 +41,12 @@ def test_nothing_was_considered_before_a_decision() -> None:
     assert (begun.considered, begun.tries) == ((), ())
     left = Try("a", "m", 100.0, 101.0, "reset", "it broke", begun.weighed)
     assert left.considered == ()
+
+
+def test_a_copy_is_the_record_as_it_was() -> None:
+    over = record()
+    over.tokens_in, over.tries = 3, (Try("a", "m", 100.0, 101.0, "busy", "", NOBODY),)
+    kept = copy(over)
+    over.status = 200
+    assert (kept.id, kept.tokens_in, kept.tries, kept.status) == ("r1", 3, over.tries, 0)
+    assert copy(over.tries[0]) == over.tries[0]

@@ -7,7 +7,7 @@ from exchange_bench import Bench, backends
 
 from solar.core.attempts import Outcome
 from solar.core.backend import Backend
-from solar.core.record import Try
+from solar.core.decision import Try
 from solar.core.roster import RosterOptions
 
 

@@ -10,7 +10,8 @@ from solar.control.fleet import HostView
 from solar.control.fleet.view import What
 from solar.control.records import ROUTED, Places, ended_of, iso, reroute_of, routed_of, start_of, summary_of
 from solar.control.watchers import ROUTING, Watchers
-from solar.core.record import Record, Try
+from solar.core.decision import Try
+from solar.core.record import Record
 from solar.edge.hooks import Hooks
 from solar.wire.watching import HostSeen, HostStatus, InitialStatus, RoutingEvent, routing_frame
 

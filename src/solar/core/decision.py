@@ -97,3 +97,21 @@ class Pick(msgspec.Struct, frozen=True, gc=False):
     candidate: Candidate
     session_broken: bool  # the session's own backend could not be used
     weighed: Weighed
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """An attempt that failed and was not the last word: another backend was asked, or waited for."""
+
+    backend: str
+    model: str  # the backend's own name for it
+    sent_at: float
+    ended_at: float
+    outcome: str  # a word of core.attempts.Outcome
+    detail: str
+    weighed: Weighed  # when it was sent
+
+    @property
+    def considered(self) -> tuple[Considered, ...]:
+        """The candidates when it was sent, the one that was taken first."""
+        return self.weighed.considered()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-from solar.core.decision import NOBODY, Considered, Weighed
+from solar.core.decision import NOBODY, Considered, Try
 
 End = Literal[
     "success",  # answered below 400, to its end
@@ -16,33 +15,18 @@ End = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
-    """An attempt that failed and was not the last word: another backend was asked, or waited for."""
-
-    backend: str
-    model: str  # the backend's own name for it
-    sent_at: float
-    ended_at: float
-    outcome: str  # a word of core.attempts.Outcome
-    detail: str
-    weighed: Weighed  # when it was sent
-
-    @property
-    def considered(self) -> tuple[Considered, ...]:
-        """The candidates when it was sent, the one that was taken first."""
-        return self.weighed.considered()
+_FIELDS: Final = (
+    "attempts", "backend", "body_at", "bytes_in", "bytes_out", "client", "code", "detail", "end", "ended_at",
+    "endpoint", "events", "first_byte_at", "id", "method", "model", "path", "queued", "resolved", "sent_at",
+    "session_broken", "started_at", "status", "stream", "tokens_in", "tokens_out", "tries", "upstream_seconds",
+    "weighed",
+)  # fmt: skip
 
 
 class Record:
     """One request, from its head to the end of its answer. Times are seconds of the event loop's clock."""
 
-    __slots__ = (
-        "attempts", "backend", "body_at", "bytes_in", "bytes_out", "client", "code", "detail", "end", "ended_at",
-        "endpoint", "events", "first_byte_at", "id", "method", "model", "path", "queued", "resolved", "sent_at",
-        "session_broken", "started_at", "status", "stream", "tokens_in", "tokens_out", "tries", "upstream_seconds",
-        "weighed",
-    )  # fmt: skip
+    __slots__ = _FIELDS
 
     def __init__(
         self, request_id: str, *, method: str, path: str, endpoint: str, client: str, started_at: float
@@ -78,6 +62,13 @@ class Record:
         self.events = 0  # events of a stream
         self.tokens_in: int | None = None  # as the engine reports them
         self.tokens_out: int | None = None
+
+    def __copy__(self) -> Record:
+        """As it is now; compiled, only a class itself can say how it is copied."""
+        same = Record("", method="", path="", endpoint="", client="", started_at=0.0)
+        for name in _FIELDS:
+            setattr(same, name, getattr(self, name))
+        return same
 
     def __repr__(self) -> str:
         return (

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from solar.core.attempts import Attempts, Outcome
+from solar.core.decision import Try
 from solar.core.dialects import DIALECTS
 from solar.core.headers import Block
-from solar.core.record import End, Try
+from solar.core.record import End
 from solar.edge import answers
 from solar.edge.attempt import Attempt, HeldAnswer
 from solar.edge.request import Client, ClientRequest

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from solar.core.record import Record, Try
+from solar.core.decision import Try
+from solar.core.record import Record
 
 
 class Hooks:
