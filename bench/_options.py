@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 
 DOORS = ("default", "interpreted", "records", "asgi", "library")
+QUICK_DOORS = ("default", "asgi")  # what is left of them by --quick
 OTHERS = ("litellm", "sglang-router", "vllm-router", "portkey")
 OURS = ("solar", "solar-interpreted", "solar-records", "solar-asgi", "library")
 NAMES = ("nginx", "haproxy", "relay", *OURS, *OTHERS)
@@ -42,7 +43,11 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="other than what the size of the run says")
     parser.add_argument("--peers", action="store_true", help="other LLM gateways too: several GB of packages")
     parser.add_argument("--only", metavar="NAME,...", help=f"these contestants alone: {', '.join(NAMES)}")
-    parser.add_argument("--doors", metavar="DOOR,...", help=f"which of ours: {', '.join(DOORS)} (all)")
+    parser.add_argument(
+        "--doors",
+        metavar="DOOR,...",
+        help=f"which of ours: {', '.join(DOORS)} (all; with --quick {', '.join(QUICK_DOORS)})",
+    )
     parser.add_argument("--works", metavar="WORK,...", help=f"these measurements alone: {', '.join(WORKS)}")
     parser.add_argument(
         "--engine",
@@ -51,12 +56,13 @@ def parse(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--no-report", action="store_true", help="print the tables, write nothing into bench/results")
     given = parser.parse_args(words)
-    for name, known in (("only", NAMES), ("doors", DOORS), ("works", WORKS)):
-        chosen = tuple((getattr(given, name) or ",".join(known)).split(","))
+    usual = QUICK_DOORS if given.quick and not given.only else DOORS
+    for name, known, default in (("only", NAMES, NAMES), ("doors", DOORS, usual), ("works", WORKS, WORKS)):
+        chosen = tuple((getattr(given, name) or ",".join(default)).split(","))
         if unknown := [word for word in chosen if word not in known]:
             parser.error(f"--{name} knows {', '.join(known)}; got {', '.join(unknown)}")
         setattr(given, name, chosen)
-    given.part = (given.only, given.doors, given.works) != (NAMES, DOORS, WORKS)
+    given.part = (given.only, given.doors, given.works) != (NAMES, usual, WORKS)
     named = given.peers or given.only != NAMES
     given.peers = tuple(name for name in OTHERS if named and name in given.only)
     if given.engine and (given.part or given.peers):
