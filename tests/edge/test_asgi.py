@@ -1,9 +1,9 @@
 import asyncio
-import gc
 import json
 from typing import Any
 
 import pytest
+from garbage import left_to_the_collector
 
 from asgi_call import CHAT, post, routed
 from solar import Backend, Router
@@ -77,17 +77,8 @@ async def test_what_is_remembered_of_heads_is_bounded() -> None:
 async def test_a_request_that_is_over_is_out_of_memory_at_once() -> None:
     async with FakeBackend(models=["m"]) as fake, routed(fake) as router:
         await post(router)
-        gc.collect()
-        gc.disable()
-        try:
-            gc.set_debug(gc.DEBUG_SAVEALL)
+        with left_to_the_collector() as left:
             await post(router)
-            gc.collect()
-            left = {type(thing).__name__ for thing in gc.garbage}
-        finally:
-            gc.set_debug(0)
-            gc.garbage.clear()
-            gc.enable()
         assert left.isdisjoint({"AsgiClient", "Exchange", "ClientRequest", "Attempt"})
 
 

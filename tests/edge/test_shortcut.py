@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import uvicorn
+from garbage import left_to_the_collector
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -334,19 +334,10 @@ async def test_the_application_hears_that_its_client_has_left() -> None:
 async def test_a_request_that_is_over_is_out_of_memory_at_once() -> None:
     app = Application(hello)
     protocol, _ = await knowing(app)
-    gc.collect()
-    gc.disable()
-    try:
+    with left_to_the_collector() as left:
         protocol.data_received(post(b"again"))
         await until(lambda: app.ended == 2)
         await settle()
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        gc.collect()
-        left = {type(thing).__name__ for thing in gc.garbage}
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
     assert left.isdisjoint({"Passage", "Task", "_asyncio.Task"})
 
 

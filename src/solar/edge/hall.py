@@ -10,6 +10,7 @@ from solar.edge.heads import Key, KnownHeads
 from solar.edge.incoming import KnownRequest
 from solar.edge.outbox import Outbox
 from solar.edge.reception import Reception
+from solar.edge.reply import Standing
 from solar.edge.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -49,10 +50,9 @@ class Hall:
         self.websocket = websocket  # makes the protocol of a connection that asks for it at such a path
         self.heads: KnownHeads[Key, tuple[Key, KnownRequest]] = KnownHeads()
         self.outbox = Outbox()
+        self.standing = Standing(state)
         self._state = state
         self._tasks = tasks
-        self._standing: list[tuple[bytes, bytes]] = []
-        self._standing_bytes = b""
         self._looked_at = 0.0
         reception.relay.on_tick.append(self.tick)
 
@@ -70,14 +70,6 @@ class Hall:
     def spawn(self, cycle: Cycle) -> None:
         """Let an application answer a request."""
         self._tasks.spawn(cycle.run(), "application")
-
-    def standing_headers(self) -> bytes:
-        """The headers of every answer, such as the date; the server makes them anew each second."""
-        standing = self._state.default_headers
-        if standing is not self._standing:
-            self._standing = standing
-            self._standing_bytes = b"".join(b"%b: %b\r\n" % header for header in standing)
-        return self._standing_bytes
 
     def tick(self, now: float) -> None:
         """Let every connection look at its clocks, once a second."""

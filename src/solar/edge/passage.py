@@ -62,7 +62,7 @@ class Passage:
         if not self._way.lost and not self._begun:
             _log.error("the application ended without an answer")
             text = b"content-type: text/plain; charset=utf-8\r\ncontent-length: 21\r\nconnection: close\r\n\r\n"
-            standing = self._way.shared.standing_headers()
+            standing = self._way.shared.standing.wire()
             self._way.write(b"".join([status_line(500), standing, text, b"Internal Server Error"]))
         elif self._head and not self._way.lost:
             self._way.write(self._head)
@@ -155,7 +155,7 @@ class Passage:
         framing = b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n"
         if not self.keep_alive:
             framing = b"connection: close\r\n" + framing
-        self._head = b"".join([status_line(status), self._way.shared.standing_headers(), *lines, framing])
+        self._head = b"".join([status_line(status), self._way.shared.standing.wire(), *lines, framing])
 
     def _write_body(self, body: bytes, more: bool) -> None:
         head, self._head = self._head, b""

@@ -12,6 +12,7 @@ from solar.edge.incoming import Incoming
 
 if TYPE_CHECKING:
     from solar.edge.frontdoor import FrontDoor
+    from solar.edge.hall import ServerState
 
 JOIN_BELOW: Final = 16 * 1024  # bytes that are copied behind their head or chunk size rather than sent apart
 
@@ -26,6 +27,28 @@ _SIZES: Final = [b"%x\r\n" % size for size in range(1024)]  # how a chunk begins
 def status_line(status: int) -> bytes:
     """How an answer begins."""
     return _LINE.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+class Standing:
+    """The headers of every answer, such as the date, as HTTP/1.1 writes them. A server makes them anew each second."""
+
+    __slots__ = ("_headers", "_state", "_wire")
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._headers: Headers = []
+        self._wire = b""
+
+    def __repr__(self) -> str:
+        return f"<Standing {self._headers!r}>"
+
+    def wire(self) -> bytes:
+        """As they are now."""
+        headers = self._state.default_headers
+        if headers is not self._headers:
+            self._headers = headers
+            self._wire = wire_of(headers)
+        return self._wire
 
 
 class Reply:
@@ -48,8 +71,7 @@ class Reply:
     def head(self, status: int, headers: Block, record: Record | None, length: int | None) -> None:
         """`record` is None where an answer never was on its way."""
         incoming = self._incoming
-        standing = self._door.hall.standing_headers()
-        lines = [status_line(status), standing, headers.wire]
+        lines = [status_line(status), self._door.hall.standing.wire(), headers.wire]
         if record is not None:
             lines.append(route_lines(record))
         if self._cors:

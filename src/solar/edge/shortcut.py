@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from solar.edge.heads import Heads, Key, KnownHeads, cut
 from solar.edge.outbox import Gathered, Outbox
 from solar.edge.passage import Passage
+from solar.edge.reply import Standing
 
 if TYPE_CHECKING:
     from solar.edge.asgi import Scope
@@ -52,19 +53,10 @@ class Shortcuts:
         self.done = self.loop.create_future()  # what has been done already, for who awaits it
         self.done.set_result(None)
         self.state = state
-        self._standing: list[tuple[bytes, bytes]] = []
-        self._standing_bytes = b""
+        self.standing = Standing(state)
 
     def __repr__(self) -> str:
         return f"<Shortcuts, {self.heads!r}>"
-
-    def standing_headers(self) -> bytes:
-        """The headers of every answer, such as the date; the server makes them anew each second."""
-        standing: list[tuple[bytes, bytes]] = self.state.default_headers
-        if standing is not self._standing:
-            self._standing = standing
-            self._standing_bytes = b"".join([b"%b: %b\r\n" % header for header in standing])
-        return self._standing_bytes
 
 
 class Shortcut:
